@@ -1,0 +1,1 @@
+"""Apprentice: recurring AI tasks answered through one call, ever more of them locally."""

@@ -1,0 +1,654 @@
+"""Every event the system can record: facts in the past tense, frozen, with tags that outlive module paths.
+
+Money is integer nano-dollars (``*_nd``), durations are milliseconds (``*_ms``), probabilities and scores lie in
+[0, 1]. Bodies (inputs, outputs) never stand in an event: a field named ``input`` or ``output`` holds the hex digest
+under which :mod:`apprentice_events.bodies` keeps the content, so content can be erased and the chain still verifies.
+
+Schema evolution: a new field gets a default; a changed meaning raises ``SCHEMA[tag]`` and adds an upcaster to
+:mod:`apprentice_events.codec`.
+"""
+
+from typing import ClassVar, Literal
+
+import msgspec
+
+type Phase = Literal["cold_start", "reinforcement", "steady_state"]
+type Digest = str
+type Route = Literal["remote", "remote_with_shadow", "local_first"]
+type Server = Literal["remote", "local"]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A fact. ``TAG`` is its stable name in the log, ``SCHEMA`` the version of its meaning."""
+
+    TAG: ClassVar[str] = ""
+    SCHEMA: ClassVar[int] = 1
+
+
+EVENTS: dict[str, type[Event]] = {}
+
+
+def recorded[E: type[Event]](cls: E) -> E:
+    """Register an event class under its ``TAG``; a tag can be taken once."""
+    assert cls.TAG, f"{cls.__name__} has no TAG"
+    assert cls.TAG not in EVENTS, f"the tag {cls.TAG!r} is taken by {EVENTS[cls.TAG].__name__}"
+    EVENTS[cls.TAG] = cls
+    return cls
+
+
+# ---------------------------------------------------------------- request
+
+
+@recorded
+class RequestReceived(Event):
+    """A caller asked for an answer; the input passed the task's schema."""
+
+    TAG = "request_received"
+    request: str
+    input: Digest
+    key: str | None = None
+    tags: tuple[str, ...] = ()
+    holdout: bool = False
+    """Whether the hash of the normalised input puts this request into the held-out split (never trained on)."""
+
+
+@recorded
+class RequestRouted(Event):
+    """Which way the request went and why. ``turn`` orders the audit coins of a task."""
+
+    TAG = "request_routed"
+    request: str
+    route: Route
+    phase: Phase
+    reason: str
+    turn: int
+    audit_probability: float = 1.0
+    audit: bool = True
+    version: str | None = None
+    """The local version that is asked, if one is."""
+    gate: float | None = None
+    """The gate step in force (answers with ``p_agree`` at or above it may be served), if one is certified."""
+
+
+@recorded
+class ResponseServed(Event):
+    """The caller has the answer."""
+
+    TAG = "response_served"
+    request: str
+    by: Server
+    output: Digest
+    latency_ms: float
+    degraded: str | None = None
+    """Why the answer is of less than the promised quality, in words; None for an ordinary answer."""
+
+
+@recorded
+class RequestFailed(Event):
+    """The caller got an error; the same key may be submitted again."""
+
+    TAG = "request_failed"
+    request: str
+    error: str
+    reason: str
+
+
+@recorded
+class RequestRecovered(Event):
+    """After a crash a dangling request was closed as unknown; its reservation was charged in full."""
+
+    TAG = "request_recovered"
+    request: str
+    charged_nd: int
+    reason: str
+
+
+# ---------------------------------------------------------------- remote
+
+
+@recorded
+class RemoteCallIntended(Event):
+    """A paid call is about to be made; it stands in the log before the first byte is sent."""
+
+    TAG = "remote_call_intended"
+    request: str
+    attempt: int
+    provider: str
+    model: str
+    purpose: Literal["serve", "audit"] = "serve"
+
+
+class TokenUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Tokens as counted by the provider, cache reads and writes apart from the uncached input."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    """Contained in ``output_tokens``; here for the report."""
+
+
+@recorded
+class RemoteAnswered(Event):
+    """The remote model's answer passed the validation gate."""
+
+    TAG = "remote_answered"
+    request: str
+    attempt: int
+    model: str
+    output: Digest
+    cost_nd: int
+    usage: TokenUsage
+    latency_ms: float
+
+
+@recorded
+class RemoteFailed(Event):
+    """A remote call ended without a usable answer. ``cost_nd`` is what it is charged at."""
+
+    TAG = "remote_failed"
+    request: str
+    attempt: int
+    kind: str
+    reason: str
+    cost_nd: int = 0
+    counts_as_disagreement: bool = False
+    """True for refusals and invalid answers; False for what says nothing about the student (network, 429, budget)."""
+
+
+@recorded
+class AuditMissed(Event):
+    """A comparison whose coin fell on audit did not come about (network, 429, budget, local failure)."""
+
+    TAG = "audit_missed"
+    request: str
+    turn: int
+    reason: str
+
+
+# ---------------------------------------------------------------- local
+
+
+@recorded
+class LocalAnswered(Event):
+    """The local model's answer passed the validation gate."""
+
+    TAG = "local_answered"
+    request: str
+    version: str
+    output: Digest
+    p_agree: float
+    """The local model's calibrated probability that the remote would agree."""
+    latency_ms: float
+    challenger: bool = False
+    shadow: bool = False
+
+
+@recorded
+class LocalFailed(Event):
+    """The local model gave no answer."""
+
+    TAG = "local_failed"
+    request: str
+    version: str
+    reason: str
+    challenger: bool = False
+    shadow: bool = False
+
+
+@recorded
+class LocalRejected(Event):
+    """The validation gate turned the local answer down."""
+
+    TAG = "local_rejected"
+    request: str
+    version: str
+    reason: str
+    challenger: bool = False
+    shadow: bool = False
+
+
+# ---------------------------------------------------------------- evidence
+
+
+@recorded
+class RemoteScored(Event):
+    """The evaluator compared the local answer with the remote one."""
+
+    TAG = "remote_scored"
+    request: str
+    turn: int
+    version: str
+    score: float
+    chance: float
+    """Mean score of the local answer against the (up to four) previous remote answers: agreement by chance."""
+    p_agree: float
+    audit_probability: float
+    served: Server
+    challenger_version: str | None = None
+    challenger_score: float | None = None
+    tags: tuple[str, ...] = ()
+
+
+@recorded
+class EvaluatorFailed(Event):
+    """The evaluator raised; the pair counts as a missed audit."""
+
+    TAG = "evaluator_failed"
+    request: str
+    turn: int
+    reason: str
+
+
+@recorded
+class CorrectionReceived(Event):
+    """A person said what the right answer is."""
+
+    TAG = "correction_received"
+    request: str
+    output: Digest
+    author: str | None = None
+
+
+@recorded
+class FeedbackReceived(Event):
+    """A person rated an answer; ``rating`` in [0, 1]."""
+
+    TAG = "feedback_received"
+    request: str
+    rating: float
+    comment: Digest | None = None
+
+
+@recorded
+class ExampleCollected(Event):
+    """A pair of input and target became training material."""
+
+    TAG = "example_collected"
+    request: str
+    input: Digest
+    output: Digest
+    source: Literal["remote", "correction", "import"]
+    weight: float = 1.0
+    holdout: bool = False
+    tags: tuple[str, ...] = ()
+
+
+@recorded
+class ExamplesImported(Event):
+    """Examples from outside were taken in."""
+
+    TAG = "examples_imported"
+    count: int
+    origin: str
+
+
+# ---------------------------------------------------------------- judgement
+
+
+@recorded
+class EvidenceRestarted(Event):
+    """The certification processes start afresh. ``epoch`` j gets the share 6 alpha / (pi^2 j^2) of the error budget."""
+
+    TAG = "evidence_restarted"
+    epoch: int
+    reason: str
+    guarantee: float
+    alpha: float
+    """The share of the error budget that this epoch may spend over all its gate steps."""
+    gates: tuple[float, ...]
+    """The fixed grid of ``p_agree`` steps, tightest first."""
+    window_size: int
+    false_alarm_every: int
+    """A: the detector raises at most one false alarm per A audits on average."""
+
+
+@recorded
+class PhaseChanged(Event):
+    """The task moved to another phase."""
+
+    TAG = "phase_changed"
+    before: Phase
+    after: Phase
+    reason: str
+
+
+@recorded
+class SamplingRateChanged(Event):
+    """The applied audit rate moved towards its target."""
+
+    TAG = "sampling_rate_changed"
+    before: float
+    after: float
+    target: float
+    correlation: float | None
+    reason: str
+
+
+@recorded
+class GateChanged(Event):
+    """The gate opened by one step or closed; None means closed for everything."""
+
+    TAG = "gate_changed"
+    before: float | None
+    after: float | None
+    reason: str
+
+
+@recorded
+class CertificateIssued(Event):
+    """A gate step's process passed its share of 1/alpha: agreement at or above the guarantee is certified there."""
+
+    TAG = "certificate_issued"
+    gate: float
+    epoch: int
+    wealth: float
+    threshold: float
+    comparisons: int
+
+
+@recorded
+class CertificateRevoked(Event):
+    """Certificates from ``gate`` on (None: all) hold no longer."""
+
+    TAG = "certificate_revoked"
+    gate: float | None
+    epoch: int
+    reason: str
+
+
+@recorded
+class DriftDetected(Event):
+    """Agreement decays slowly."""
+
+    TAG = "drift_detected"
+    statistic: float
+    threshold: float
+    reason: str
+
+
+@recorded
+class ShiftDetected(Event):
+    """Agreement of audited answers fell suddenly."""
+
+    TAG = "shift_detected"
+    statistic: float
+    threshold: float
+    reason: str
+
+
+@recorded
+class CoachingStarted(Event):
+    """Every request is compared and training is triggered until the student is back."""
+
+    TAG = "coaching_started"
+    reason: str
+    correlation: float | None
+
+
+@recorded
+class CoachingEnded(Event):
+    """Coaching is over."""
+
+    TAG = "coaching_ended"
+    reason: str
+
+
+# ---------------------------------------------------------------- training
+
+
+@recorded
+class TrainingTriggered(Event):
+    """A training job was decided on; its data are the examples collected up to this event."""
+
+    TAG = "training_triggered"
+    job: str
+    version: str
+    parent: str | None
+    cause: Literal["first", "batch", "coaching", "manual"]
+    examples: int
+
+
+@recorded
+class TrainingStarted(Event):
+    """The trainer has the job."""
+
+    TAG = "training_started"
+    job: str
+    rows_train: int
+    rows_holdout: int
+    dataset: str
+    """sha256 of the dataset file."""
+
+
+@recorded
+class TrainingProgressed(Event):
+    """The trainer reported how far it is."""
+
+    TAG = "training_progressed"
+    job: str
+    fraction: float
+    message: str = ""
+
+
+@recorded
+class TrainingFailed(Event):
+    """The job ended without a version; its examples stay unused."""
+
+    TAG = "training_failed"
+    job: str
+    version: str
+    reason: str
+
+
+@recorded
+class AdapterTrained(Event):
+    """A version exists on disk."""
+
+    TAG = "adapter_trained"
+    job: str
+    version: str
+    parent: str | None
+    manifest: str
+    """sha256 of the manifest, which holds the sha256 of every file."""
+    examples: int
+    seconds: float
+    cost_nd: int = 0
+
+
+@recorded
+class AdapterValidated(Event):
+    """The candidate beat or matched the incumbent on the held-out rows."""
+
+    TAG = "adapter_validated"
+    version: str
+    score: float
+    incumbent: str | None
+    incumbent_score: float | None
+    rows: int
+    reason: str
+
+
+@recorded
+class AdapterRejected(Event):
+    """The candidate is not good enough; the incumbent stays."""
+
+    TAG = "adapter_rejected"
+    version: str
+    score: float | None
+    incumbent: str | None
+    incumbent_score: float | None
+    rows: int
+    reason: str
+
+
+@recorded
+class AdapterLoaded(Event):
+    """The local server holds the version, warmed up, as challenger or champion."""
+
+    TAG = "adapter_loaded"
+    version: str
+    role: Literal["challenger", "champion"]
+
+
+@recorded
+class AdapterPromoted(Event):
+    """The version is the champion from here on."""
+
+    TAG = "adapter_promoted"
+    version: str
+    before: str | None
+    reason: str
+
+
+@recorded
+class AdapterRolledBack(Event):
+    """The champion was replaced by a predecessor."""
+
+    TAG = "adapter_rolled_back"
+    version: str
+    to: str
+    reason: str
+
+
+@recorded
+class AdapterRetired(Event):
+    """The version is no longer kept."""
+
+    TAG = "adapter_retired"
+    version: str
+    reason: str
+
+
+# ---------------------------------------------------------------- money
+
+
+@recorded
+class BudgetReserved(Event):
+    """The highest possible price of a call was set aside."""
+
+    TAG = "budget_reserved"
+    request: str
+    attempt: int
+    amount_nd: int
+
+
+@recorded
+class BudgetSettled(Event):
+    """The reservation was replaced by the actual cost. ``remote_price_nd`` is what the remote charged or would have."""
+
+    TAG = "budget_settled"
+    request: str
+    attempt: int
+    amount_nd: int
+    reserved_nd: int
+
+
+@recorded
+class BudgetReleased(Event):
+    """The reservation was given back: nothing was spent."""
+
+    TAG = "budget_released"
+    request: str
+    attempt: int
+    reserved_nd: int
+    reason: str
+
+
+@recorded
+class SavingsCounted(Event):
+    """A local answer was served; this is what the remote would have charged for the same tokens, and how that is known."""
+
+    TAG = "savings_counted"
+    request: str
+    amount_nd: int
+    basis: str
+
+
+@recorded
+class BudgetExhausted(Event):
+    """A cap stands in the way of further calls until the window reopens."""
+
+    TAG = "budget_exhausted"
+    cap: str
+    limit_nd: int
+    spent_nd: int
+    reopens: str
+
+
+@recorded
+class BudgetRestored(Event):
+    """The cap lets calls through again."""
+
+    TAG = "budget_restored"
+    cap: str
+
+
+# ---------------------------------------------------------------- operation
+
+
+@recorded
+class ConfigApplied(Event):
+    """The configuration that holds from here on; ``settings`` are those that decisions read, as JSON text."""
+
+    TAG = "config_applied"
+    digest: str
+    settings: str
+    changed: tuple[str, ...] = ()
+
+
+@recorded
+class AlertRaised(Event):
+    """Something needs a person's attention. ``alert`` names the condition and stays until cleared."""
+
+    TAG = "alert_raised"
+    alert: str
+    severity: Literal["info", "warning", "critical"]
+    message: str
+
+
+@recorded
+class AlertCleared(Event):
+    """The condition is over."""
+
+    TAG = "alert_cleared"
+    alert: str
+
+
+@recorded
+class OperatorActed(Event):
+    """A person intervened."""
+
+    TAG = "operator_acted"
+    action: str
+    detail: str = ""
+
+
+@recorded
+class BodyErased(Event):
+    """A body's content and salt were deleted; the digest in the events stays."""
+
+    TAG = "body_erased"
+    body: Digest
+    reason: str
+    versions: tuple[str, ...] = ()
+    """Trained versions that saw the content."""
+
+
+@recorded
+class RuntimeStarted(Event):
+    """A process opened the log."""
+
+    TAG = "runtime_started"
+    version: str
+    sqlite: str
+    epoch: int
+
+
+@recorded
+class RuntimeStopped(Event):
+    """The process closed the log in order."""
+
+    TAG = "runtime_stopped"
+    reason: str
