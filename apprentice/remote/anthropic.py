@@ -1,0 +1,276 @@
+"""The Messages API of Anthropic: what its requests and responses look like.
+
+``usage.input_tokens`` counts only what did not pass through the cache; cache reads and writes stand beside it, and each
+has its own price. A refusal or a cut-off answer comes under status 200 and is billed like any other.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any
+
+import httpx
+import msgspec
+
+from apprentice.remote.http import HttpModel
+from apprentice.remote.limits import Allowance, RateLimiter
+from apprentice.remote.output_schema import sendable
+from apprentice.remote.pricing import Price
+from apprentice.remote.prompt import canonical_json, compose
+from apprentice.remote.secrets import Secret
+from apprentice.remote.wire import Completion, Malformed, Rejection
+from apprentice_actors.ports import Clock, Question, Randomness, RemoteFailure, RemoteFailureKind
+from apprentice_events.vocabulary import TokenUsage
+
+PROVIDER = "anthropic"
+BASE_URL = "https://api.anthropic.com"
+API_VERSION = "2023-06-01"
+"""The version of the API under which ``temperature`` still exists; the vendor keeps older versions working."""
+
+type _Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _CacheCreation(msgspec.Struct, frozen=True):
+    ephemeral_5m_input_tokens: _Count = 0
+    ephemeral_1h_input_tokens: _Count = 0
+
+
+class _OutputDetails(msgspec.Struct, frozen=True):
+    thinking_tokens: _Count = 0
+
+
+class _Usage(msgspec.Struct, frozen=True):
+    input_tokens: _Count
+    output_tokens: _Count
+    cache_read_input_tokens: _Count | None = None
+    cache_creation_input_tokens: _Count | None = None
+    cache_creation: _CacheCreation | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+
+class _Block(msgspec.Struct, frozen=True):
+    type: str
+    text: str = ""
+
+
+class _StopDetails(msgspec.Struct, frozen=True):
+    category: str | None = None
+    explanation: str | None = None
+
+
+class _Message(msgspec.Struct, frozen=True):
+    model: str
+    content: list[_Block]
+    usage: _Usage
+    stop_reason: str | None = None
+    stop_details: _StopDetails | None = None
+
+
+class _ErrorDetails(msgspec.Struct, frozen=True):
+    error_code: str | None = None
+
+
+class _Error(msgspec.Struct, frozen=True):
+    type: str = ""
+    message: str = ""
+    details: _ErrorDetails | None = None
+
+
+class _ErrorBody(msgspec.Struct, frozen=True):
+    error: _Error = _Error()
+
+
+_read_message = msgspec.json.Decoder(_Message).decode
+_read_error = msgspec.json.Decoder(_ErrorBody).decode
+
+_KINDS: Mapping[int, RemoteFailureKind] = {
+    401: "auth",
+    402: "spend_limit",
+    403: "auth",
+    408: "unavailable",
+    409: "unavailable",
+    429: "rate_limited",
+}
+"""Every other 4xx is our request's fault, every 5xx the provider's."""
+_RETRIED = frozenset({408, 409, 429})
+_USAGE_LIMITS = re.compile(r"usage limits?\b|credit balance", re.IGNORECASE)
+"""How a 400 says that the organisation's own spend limit, or its prepaid credit, is used up."""
+_ADVICE: Mapping[str, str] = {
+    "auth": "check the key and what it may use",
+    "spend_limit": "raise the limit or add credit at the provider; a retry cannot help",
+    "bad_request": "correct the model name or the task; the same request fails again",
+}
+_LIMITS = ("requests", "tokens", "input-tokens", "output-tokens")
+_MESSAGE_CHARS = 400
+"""How much of a provider's error text is passed on."""
+
+
+class MessagesFormat:
+    """The Messages API for one model. ``temperature`` None leaves sampling to the provider."""
+
+    provider = PROVIDER
+    path = "/v1/messages"
+
+    def __init__(
+        self,
+        model: str,
+        api_key: Secret,
+        max_output_tokens: int,
+        *,
+        temperature: float | None = None,
+        api_version: str = API_VERSION,
+    ) -> None:
+        self._model = model
+        self._api_key = api_key
+        self._max_output_tokens = max_output_tokens
+        self._temperature = temperature
+        self._api_version = api_version
+
+    def headers(self) -> dict[str, str]:
+        """Headers of every request."""
+        return {
+            "content-type": "application/json",
+            "accept": "application/json",
+            "x-api-key": self._api_key.reveal(),
+            "anthropic-version": self._api_version,
+        }
+
+    def encode(self, question: Question) -> bytes:
+        """The request body: system text, examples as earlier turns, the input, and the schema if it can be enforced."""
+        schema = None if question.output_schema is None else sendable(question.output_schema)
+        prompt = compose(question, schema_is_enforced=schema is not None)
+        body: dict[str, Any] = {
+            "model": self._model,
+            "max_tokens": self._max_output_tokens,
+            "system": prompt.system,
+            "messages": [
+                {"role": "assistant" if index % 2 else "user", "content": text}
+                for index, text in enumerate(prompt.turns)
+            ],
+        }
+        if schema is not None:
+            body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+        if self._temperature is not None:
+            body["temperature"] = self._temperature
+        try:
+            return canonical_json(body).encode()
+        except UnicodeEncodeError:
+            raise RemoteFailure(
+                "bad_request",
+                f"the input of task {question.task!r} contains half of a surrogate pair, which no JSON text can carry; "
+                "decode the text it came from correctly",
+            ) from None
+
+    def decode(self, body: bytes) -> Completion:
+        """Read a message. Raises :class:`Malformed` for anything else under status 200."""
+        try:
+            message = _read_message(body)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise Malformed(f"the response under status 200 is not a message: {error}") from None
+        usage = message.usage
+        written_1h = 0 if usage.cache_creation is None else usage.cache_creation.ephemeral_1h_input_tokens
+        written_5m = 0 if usage.cache_creation is None else usage.cache_creation.ephemeral_5m_input_tokens
+        return Completion(
+            model=message.model,
+            text="".join(block.text for block in message.content if block.type == "text"),
+            usage=TokenUsage(
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                cache_read_tokens=usage.cache_read_input_tokens or 0,
+                # The two figures are one sum, but a copy of the API may send only one of them.
+                cache_write_tokens=max(usage.cache_creation_input_tokens or 0, written_5m + written_1h),
+                reasoning_tokens=0
+                if usage.output_tokens_details is None
+                else usage.output_tokens_details.thinking_tokens,
+            ),
+            cache_write_1h_tokens=written_1h,
+            failed=_failed(message),
+        )
+
+    def reject(self, status: int, body: bytes) -> Rejection:
+        """Tell what an error response means and whether waiting can cure it."""
+        try:
+            error = _read_error(body).error
+        except (msgspec.DecodeError, RecursionError):
+            error = _Error()
+        kind = _kind(status, error)
+        text = " ".join(filter(None, (error.type, error.message)))[:_MESSAGE_CHARS] or "a body without an error object"
+        advice = _ADVICE.get(kind)
+        return Rejection(
+            kind=kind,
+            message=f"{text}; {advice}" if advice else text,
+            retry=kind != "spend_limit" and (status in _RETRIED or status >= 500),
+        )
+
+    def allowances(self, headers: Mapping[str, str], now_ns: int) -> dict[str, Allowance]:
+        """Read ``anthropic-ratelimit-*``; a limit whose three headers are not all there and sound is left out."""
+        found = {}
+        for name in _LIMITS:
+            prefix = f"anthropic-ratelimit-{name}-"
+            try:
+                reset = datetime.fromisoformat(headers[prefix + "reset"]).timestamp()
+                found[name.replace("-", "_")] = Allowance(
+                    limit=float(headers[prefix + "limit"]),
+                    remaining=float(headers[prefix + "remaining"]),
+                    reset_s=max(0.0, reset - now_ns / 1e9),
+                )
+            except (KeyError, ValueError):
+                continue
+        return found
+
+
+class AnthropicModel(HttpModel):
+    """A Claude model behind the Messages API (or a server that copies it, by ``base_url``)."""
+
+    def __init__(
+        self,
+        model: str,
+        api_key: Secret,
+        price: Price,
+        *,
+        limiter: RateLimiter,
+        clock: Clock,
+        randomness: Randomness,
+        base_url: str = BASE_URL,
+        max_output_tokens: int = 1024,
+        max_attempts: int = 5,
+        temperature: float | None = None,
+        api_version: str = API_VERSION,
+        client: httpx.AsyncClient | None = None,
+    ) -> None:
+        super().__init__(
+            MessagesFormat(model, api_key, max_output_tokens, temperature=temperature, api_version=api_version),
+            model=model,
+            price=price,
+            base_url=base_url,
+            max_output_tokens=max_output_tokens,
+            max_attempts=max_attempts,
+            limiter=limiter,
+            clock=clock,
+            randomness=randomness,
+            client=client,
+        )
+
+
+def _failed(message: _Message) -> tuple[RemoteFailureKind, str] | None:
+    match message.stop_reason:
+        case "end_turn" | "stop_sequence" | None:
+            return None
+        case "refusal":
+            category = message.stop_details.category if message.stop_details else None
+            return "refusal", f"the model declined to answer (category: {category or 'not given'})"
+        case "max_tokens":
+            return "cut_off", "the answer hit the output limit; raise max_output_tokens if answers are that long"
+        case "model_context_window_exceeded":
+            return "cut_off", "the context window was full before the answer was complete; shorten the input"
+        case other:
+            return "invalid", f"the message stopped with {other!r} where a finished answer was expected"
+
+
+def _kind(status: int, error: _Error) -> RemoteFailureKind:
+    code = error.details.error_code if error.details else None
+    if (code or "").endswith("spend_limit_reached"):
+        return "spend_limit"
+    if status == 400 and (error.type == "billing_error" or _USAGE_LIMITS.search(error.message)):
+        return "spend_limit"
+    return _KINDS.get(status, "unavailable" if status >= 500 else "bad_request")

@@ -1,0 +1,72 @@
+"""What a provider's wire format has to say, apart from how bytes travel: the seam at which providers are added.
+
+A format is pure: it builds request bodies and reads responses. :class:`apprentice.remote.http.HttpModel` does the rest
+for all of them: sending, deadlines, retries, rate limits and money.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from apprentice.remote.limits import Allowance
+from apprentice_actors.ports import Question, RemoteFailureKind
+from apprentice_events.vocabulary import TokenUsage
+
+
+class Completion(msgspec.Struct, frozen=True, kw_only=True):
+    """A response that was billed. ``failed`` holds kind and reason where it is not an answer."""
+
+    model: str
+    text: str
+    usage: TokenUsage
+    cache_write_1h_tokens: int = 0
+    """The part of ``usage.cache_write_tokens`` that is kept for an hour."""
+    failed: tuple[RemoteFailureKind, str] | None = None
+
+
+class Rejection(msgspec.Struct, frozen=True, kw_only=True):
+    """An error response: the call was not carried out and not billed."""
+
+    kind: RemoteFailureKind
+    message: str
+    retry: bool
+    """Whether the same request may succeed later."""
+
+
+class Malformed(ValueError):
+    """A response under status 200 that is not what the format prescribes; what it cost is not known."""
+
+
+class WireFormat(Protocol):
+    """One provider's requests and responses. Header names are given in lower case."""
+
+    @property
+    def provider(self) -> str:
+        """The provider's name as in the config and the price table."""
+        ...
+
+    @property
+    def path(self) -> str:
+        """Where requests go, below the base URL."""
+        ...
+
+    def headers(self) -> dict[str, str]:
+        """Headers of every request, the key among them."""
+        ...
+
+    def encode(self, question: Question) -> bytes:
+        """The request body. Raises ``RemoteFailure("bad_request")`` for a question that cannot be written down."""
+        ...
+
+    def decode(self, body: bytes) -> Completion:
+        """Read a response with status 200. Raises :class:`Malformed`."""
+        ...
+
+    def reject(self, status: int, body: bytes) -> Rejection:
+        """Read a response with any other status; whatever the body holds, this does not fail."""
+        ...
+
+    def allowances(self, headers: Mapping[str, str], now_ns: int) -> dict[str, Allowance]:
+        """What the headers say of the limits ``requests``, ``tokens``, ``input_tokens`` and ``output_tokens``."""
+        ...
