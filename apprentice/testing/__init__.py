@@ -1,0 +1,1 @@
+"""Public tools for testing with Apprentice: virtual time, seeded chance, simulated worlds."""
