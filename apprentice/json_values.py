@@ -36,12 +36,10 @@ def unfit(value: Any) -> str | None:
         is_map = type(container) is dict
         for key, item in container.items() if is_map else enumerate(container):
             if is_map:
-                if (
-                    trouble := _bad_text(key)
-                    if type(key) is str
-                    else f"is a key of type {type(key).__name__}, not text"
-                ):
-                    return f"{spell((way, str(key)[:40]))}: {trouble}"
+                if type(key) is not str:
+                    return f"{spell((way, str(key)))}: is a key of type {type(key).__name__}; write keys as text"
+                if trouble := _bad_text(key):
+                    return f"{spell(way)}: a key {trouble}"
                 characters += len(key)
             of = type(item)
             if of is str:
@@ -76,7 +74,7 @@ def spell(way: Link) -> str:
 
 def dotted(steps: Any) -> str:
     """Keys and indices as one path: ``items[3].name``."""
-    text = "".join(f"[{step}]" if type(step) is int else f".{step}" for step in steps)
+    text = "".join(f"[{step}]" if type(step) is int else f".{str(step)[:40]}" for step in steps)
     return text.removeprefix(".")
 
 

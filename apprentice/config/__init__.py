@@ -1,0 +1,43 @@
+"""The configuration: one YAML file, checked as a whole, every key described by its model."""
+
+from apprentice.config.document import KeyDoc, describe, markdown
+from apprentice.config.load import KnownPrice, check, load, loads
+from apprentice.config.models import (
+    KEY_VARIABLES,
+    AlertsConfig,
+    BudgetConfig,
+    Config,
+    DetectConfig,
+    LocalConfig,
+    PriceConfig,
+    ProviderConfig,
+    RemoteConfig,
+    SamplingConfig,
+    StorageConfig,
+)
+from apprentice.config.task import GuaranteeConfig, TaskBudgetConfig, TaskConfig, ThresholdsConfig
+
+__all__ = [
+    "KEY_VARIABLES",
+    "AlertsConfig",
+    "BudgetConfig",
+    "Config",
+    "DetectConfig",
+    "GuaranteeConfig",
+    "KeyDoc",
+    "KnownPrice",
+    "LocalConfig",
+    "PriceConfig",
+    "ProviderConfig",
+    "RemoteConfig",
+    "SamplingConfig",
+    "StorageConfig",
+    "TaskBudgetConfig",
+    "TaskConfig",
+    "ThresholdsConfig",
+    "check",
+    "describe",
+    "load",
+    "loads",
+    "markdown",
+]

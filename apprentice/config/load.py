@@ -1,0 +1,113 @@
+"""Reading a configuration: from a file or a text to a :class:`Config`, or to all of its problems at once."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from apprentice.config import yaml_file
+from apprentice.config.models import Config, ProviderConfig
+from apprentice.config.problems import found, located, problems
+from apprentice.errors import InvalidConfig
+
+type KnownPrice = Callable[[str, str], bool]
+"""(provider, model) → whether its price is known."""
+
+_START = "start from the example: `apprentice init` writes one"
+
+
+def load(path: Path | str) -> Config:
+    """Read a file; relative paths in it become paths from its folder. Raises :class:`InvalidConfig`."""
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InvalidConfig([f"there is no such file; {_START}"], str(file)) from None
+    except UnicodeDecodeError as error:
+        raise InvalidConfig([f"not UTF-8 text (byte {error.start}); save it as UTF-8"], str(file)) from None
+    except OSError as error:
+        raise InvalidConfig([f"cannot be read: {error.strerror}; check the path and its rights"], str(file)) from None
+    return _anchored(loads(text, str(file)), file.resolve().parent)
+
+
+def loads(text: str, source: str = "the configuration") -> Config:
+    """Read YAML text; ``source`` is its name in errors. Raises :class:`InvalidConfig` with every problem."""
+    document = yaml_file.read(text)
+    listed = list(document.problems)
+    if document.content is None:
+        raise InvalidConfig(listed or [f"is empty; {_START}"], source)
+    if not isinstance(document.content, dict):
+        raise InvalidConfig([f"expected keys such as `tasks:`, found {found(document.content)}; {_START}"], source)
+    try:
+        config = Config.model_validate(document.content)
+    except ValidationError as error:
+        listed += problems(error, document.lines)
+        listed += [text for text in _same_names(document) if text not in listed]
+    if listed:
+        raise InvalidConfig(listed, source)
+    return config
+
+
+def check(config: Config, *, known_price: KnownPrice, source: str = "the configuration") -> None:
+    """Refuse remote models without a known price: their spend has no bound. Raises :class:`InvalidConfig`."""
+    listed = []
+    for index, each in enumerate(config.remote.providers):
+        if each.price is None and not known_price(each.provider, each.model):
+            listed.append(_unpriced(each, index))
+    if listed:
+        raise InvalidConfig(listed, source)
+
+
+def _unpriced(provider: ProviderConfig, index: int) -> str:
+    where, lines = ("remote", ["remote:"])
+    pad = "  "
+    if index:
+        where = f"remote.additional_providers[{index - 1}]"
+        lines += ["  additional_providers:", f"    - provider: {provider.provider}"]
+        pad = "      "
+    lines += [f"{pad}model: {provider.model}", f"{pad}price:"]
+    lines += [f"{pad}  input: 0.00   # replace", f"{pad}  output: 0.00  # replace"]
+    return (
+        f"{where}.price: missing: the price of `{provider.model}` at {provider.provider} is not known, and without it "
+        "no budget could hold. Look it up and add it, in US dollars per million tokens:\n" + "\n".join(lines)
+    )
+
+
+def _same_names(document: yaml_file.Document) -> list[str]:
+    """Task names given twice, read from the file itself: other problems keep the models from comparing them."""
+    tasks = document.content.get("tasks")
+    names: list[Any] = [task.get("name") if isinstance(task, dict) else None for task in _listed(tasks)]
+    return [
+        located(
+            ("tasks", index, "name"),
+            f"`{name}` is the name of tasks[{names.index(name)}] too; rename one",
+            document.lines,
+        )
+        for index, name in enumerate(names)
+        if isinstance(name, str) and name in names[:index]
+    ]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _anchored(config: Config, folder: Path) -> Config:
+    """The same configuration with paths that hold in every working directory."""
+
+    def with_key_file[P: ProviderConfig](provider: P) -> P:
+        file = provider.api_key_file
+        return provider.model_copy(update={"api_key_file": _below(folder, file)}) if file else provider
+
+    others = tuple(with_key_file(each) for each in config.remote.additional_providers)
+    remote = with_key_file(config.remote).model_copy(update={"additional_providers": others})
+    local = config.local.model_copy(update={"model_dir": _below(folder, config.local.model_dir)})
+    if local.encoder and "/" in local.encoder:
+        local = local.model_copy(update={"encoder": str(_below(folder, Path(local.encoder)))})
+    storage = config.storage.model_copy(update={"path": _below(folder, config.storage.path)})
+    return config.model_copy(update={"remote": remote, "local": local, "storage": storage})
+
+
+def _below(folder: Path, path: Path) -> Path:
+    return folder / path.expanduser()

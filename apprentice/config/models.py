@@ -1,0 +1,217 @@
+"""The whole configuration: every section beside ``tasks``, and what holds between them."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from apprentice.config.task import TaskConfig
+from apprentice.config.types import (
+    Count,
+    Findings,
+    Money,
+    PositiveShare,
+    Rate,
+    Section,
+    Share,
+    Text,
+    TimeZone,
+    Url,
+    Where,
+)
+
+ProviderName = Literal["anthropic", "openai", "google", "azure", "openrouter", "openai_compatible"]
+BackendName = Literal["embedded", "vllm", "ollama", "llama_cpp"]
+FineTuneBackendName = Literal["embedded", "lora", "unsloth", "axolotl", "huggingface", "openai"]
+
+KEY_VARIABLES: Mapping[str, str] = {
+    "anthropic": "ANTHROPIC_API_KEY",
+    "openai": "OPENAI_API_KEY",
+    "google": "GEMINI_API_KEY",
+    "azure": "AZURE_OPENAI_API_KEY",
+    "openrouter": "OPENROUTER_API_KEY",
+}
+"""The environment variable that holds a provider's key where the configuration names none."""
+_OWN_ADDRESS = ("azure", "openai_compatible")
+"""Providers without an address that is the same for everybody."""
+
+
+class PriceConfig(Section):
+    """What a remote model costs, in US dollars per million tokens."""
+
+    input: Rate = Field(description="Price of input tokens.")
+    output: Rate = Field(description="Price of output tokens.")
+    cache_read: Rate | None = Field(None, description="Price of input tokens read from the provider's cache.")
+    cache_write: Rate | None = Field(None, description="Price of input tokens written to the provider's cache.")
+
+
+class ProviderConfig(Section):
+    """One remote model behind one provider."""
+
+    provider: ProviderName = Field(description="Who serves the model; decides the wire format.")
+    model: Text = Field(description="The model's exact name at the provider.")
+    api_key_env: Text | None = Field(
+        None,
+        description="The environment variable that holds the API key.",
+        json_schema_extra={"default_text": "the provider's usual one, such as ANTHROPIC_API_KEY"},
+    )
+    api_key_file: Path | None = Field(None, description="A file that holds the API key, instead of the variable.")
+    base_url: Url | None = Field(
+        None,
+        description="The address of the API; needed for azure and openai_compatible.",
+        json_schema_extra={"default_text": "the provider's own"},
+    )
+    max_concurrent: Count = Field(64, description="Calls to this provider under way at once.")
+    requests_per_minute: Count | None = Field(
+        None, description="Calls to this provider per minute; the limits it reports are kept in any case."
+    )
+    max_attempts: Count = Field(4, description="Attempts per call; only what was certainly not billed is repeated.")
+    price: PriceConfig | None = Field(None, description="Prices, for a model that the built-in table does not know.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_key(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or data.get("api_key_env") or data.get("api_key_file"):
+            return data
+        usual = KEY_VARIABLES.get(str(data.get("provider")))
+        return {**data, "api_key_env": usual} if usual else data
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        found: list[tuple[Where, str]] = []
+        if self.api_key_env and self.api_key_file:
+            found.append((("api_key_file",), "the key is named twice, also as api_key_env; keep one"))
+        if self.provider in _OWN_ADDRESS and self.base_url is None:
+            found.append((("base_url",), f"missing: {self.provider} has no common address; write where yours is"))
+        if found:
+            raise Findings(found)
+        return self
+
+
+class RemoteConfig(ProviderConfig):
+    """The teacher: the remote model that is asked first, and others beside it."""
+
+    additional_providers: tuple[ProviderConfig, ...] = Field((), description="Further remote models.")
+
+    @property
+    def providers(self) -> tuple[ProviderConfig, ...]:
+        """All remote models, the main one first."""
+        return (self, *self.additional_providers)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [(each.provider, each.model, each.base_url) for each in self.providers]
+        text = "names the same provider and model as an earlier one; remove it"
+        again = [index for index, name in enumerate(names) if name in names[:index]]
+        if again:
+            raise Findings([(("additional_providers", index - 1), text) for index in again])
+        return self
+
+
+class LocalConfig(Section):
+    """The student: what serves local answers and how it is trained."""
+
+    backend: BackendName = Field(
+        "embedded", description="What serves local versions; embedded needs no server, no GPU and no download."
+    )
+    base_model: Text | None = Field(
+        None, description="The open-weight model that versions are trained from; not for embedded."
+    )
+    fine_tune_backend: FineTuneBackendName = Field("embedded", description="What trains versions.")
+    fine_tune_batch_size: Count = Field(100, description="New examples that trigger the next training.")
+    model_dir: Path = Field(Path("./models/"), description="Where versions are kept, as TASK/vN/.")
+    encoder: Text | None = Field(
+        None, description="A sentence encoder: a folder (`./encoder`) or an installed package; n-grams if left out."
+    )
+    keep_versions: Count = Field(3, description="Versions of each task that are kept for rolling back.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        found: list[tuple[Where, str]] = []
+        embedded = self.backend == "embedded"
+        if embedded != (self.fine_tune_backend == "embedded"):
+            other = "`embedded`" if embedded else "another one, such as `lora`"
+            text = f"`{self.fine_tune_backend}` does not train for the backend {self.backend}; write {other}"
+            found.append((("fine_tune_backend",), text))
+        if not embedded and self.base_model is None:
+            found.append((("base_model",), f"missing: {self.backend} needs an open-weight model to start from"))
+        if embedded and self.base_model is not None:
+            found.append((("base_model",), "is not read by the embedded backend; remove it or choose another backend"))
+        if found:
+            raise Findings(found)
+        return self
+
+
+class DetectConfig(Section):
+    """The drop that audits must notice."""
+
+    drop: PositiveShare = Field(description="The fall of agreement to be noticed, such as 0.2.")
+    within: Count = Field(description="Requests within which it must be noticed.")
+
+
+class SamplingConfig(Section):
+    """How many local answers are checked against the remote model."""
+
+    decay_function: Literal["exponential", "linear", "step"] = Field(
+        "exponential", description="How the checked share falls as correlation rises."
+    )
+    min_floor: PositiveShare = Field(0.02, description="The checked share never falls under this.")
+    window_size: Count = Field(100, description="Comparisons in the rolling window of the correlation.")
+    trend_sensitivity: Share = Field(0.05, description="Change of the target share that is acted on.")
+    detect: DetectConfig | None = Field(None, description="A drop to notice; raises the floor to what that takes.")
+    false_alarm_every: Count = Field(1000, description="Audits per false alarm of the drift detectors, on average.")
+
+
+class BudgetConfig(Section):
+    """What may be spent on remote models."""
+
+    daily: Money | None = Field(None, description="Most to spend in a day; no cap if left out.")
+    weekly: Money | None = Field(None, description="Most to spend in a week (from Monday); no cap if left out.")
+    monthly: Money | None = Field(None, description="Most to spend in a calendar month; no cap if left out.")
+    currency: Literal["USD"] = Field("USD", description="The currency of all amounts; prices are in US dollars.")
+    timezone: TimeZone = Field("UTC", description="Where days, weeks and months begin.")
+    coaching_share: Share = Field(0.2, description="Share of each cap that coaching may use.")
+    warn_at: PositiveShare = Field(0.8, description="Share of a cap at which a warning is raised.")
+
+
+class StorageConfig(Section):
+    """Where the event log is kept."""
+
+    path: Path = Field(Path("./.apprentice/"), description="The folder of the event log, log.db.")
+
+
+class AlertsConfig(Section):
+    """Where alerts go, beside the program's own log."""
+
+    webhook: Url | None = Field(None, description="An address that alerts are posted to as JSON.")
+
+
+class Config(Section):
+    """The configuration file. Relative paths are taken from the folder the file is in."""
+
+    tasks: tuple[TaskConfig, ...] = Field(description="The tasks, at least one.")
+    remote: RemoteConfig = Field(description="The remote model that teaches.")
+    local: LocalConfig = Field(LocalConfig(), description="The local model that learns.")
+    sampling: SamplingConfig = Field(SamplingConfig(), description="How local answers are spot-checked.")
+    budget: BudgetConfig = Field(BudgetConfig(), description="Spending caps.")
+    storage: StorageConfig = Field(StorageConfig(), description="Where things are kept.")
+    alerts: AlertsConfig = Field(AlertsConfig(), description="Who is told.")
+
+    def task(self, name: str) -> TaskConfig | None:
+        """The task of this name, if there is one."""
+        return next((task for task in self.tasks if task.name == name), None)
+
+    @model_validator(mode="after")
+    def _workable(self) -> Self:
+        if found := list(self._findings()):
+            raise Findings(found)
+        return self
+
+    def _findings(self) -> Iterator[tuple[Where, str]]:
+        if not self.tasks:
+            yield ("tasks",), "is empty; describe at least one task"
+        names = [task.name for task in self.tasks]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                yield ("tasks", index, "name"), f"`{name}` is the name of tasks[{names.index(name)}] too; rename one"
