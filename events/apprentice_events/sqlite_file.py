@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from apprentice_events.bodies import body_digest
-from apprentice_events.errors import LogCorrupt, NotALog, UnknownBody
+from apprentice_events.errors import LogCorrupt, LogError, NotALog, UnknownBody
 from apprentice_events.log import Head, Record, Row, record_digest
 
 FORMAT = 1
@@ -49,8 +49,10 @@ PRAGMA application_id = {APPLICATION_ID};
 
 def connect_writer(path: Path) -> sqlite3.Connection:
     """Open or create the file for the one writing connection. The caller holds the lock. Raises :class:`NotALog`."""
+    if sqlite3.sqlite_version_info < (3, 35):
+        raise LogError(f"the log needs SQLite 3.35 or newer; this Python has {sqlite3.sqlite_version}. Use a newer one.")
     _create_private(path)
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=128)
     try:
         _check_identity(connection, path)
         connection.execute("PRAGMA journal_mode = WAL")

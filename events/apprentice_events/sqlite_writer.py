@@ -4,8 +4,8 @@ Whatever gathered while a transaction was committing goes into the next one (gro
 is shared by all who wait at the time. A thread of its own, instead of an executor's, because nothing that can be
 cancelled may stand inside a transaction: a caller that gives up only stops waiting.
 
-Rows go in by multi-row inserts of 2^k rows. sqlite3 lets go of the interpreter lock once per statement and has to win
-it back from a possibly busy event loop; once per row, as ``executemany`` does, a large batch would crawl.
+Rows go in by multi-row inserts. sqlite3 lets go of the interpreter lock once per statement and has to win it back from
+a possibly busy event loop; doing so once per row, as ``executemany`` does, makes a batch take several times as long.
 """
 
 import asyncio
@@ -29,8 +29,6 @@ BATCH_ENTRIES_MAX = 4096
 
 QUEUE_ENTRIES_MAX = 2 * APPEND_ENTRIES_MAX
 """Entries that may wait; whoever comes then waits for room."""
-
-CHUNK_ROWS_MAX = 512
 
 SCRUB_RETRY_S = 0.25
 """Seconds after which an erasure that a reader kept from leaving the WAL is tried again."""
@@ -187,15 +185,17 @@ class Writer:
 
     def _commit(self, rows: list[Row], bodies: list[Body]) -> None:
         self._begin()
+        self._insert(_RECORDS, rows)
+        self._insert(_BODIES, [(sqlite_file.body_key(body.digest), body.salt, body.content) for body in bodies])
+        self._connection.execute("COMMIT")
+
+    def _insert(self, statements: dict[int, str], rows: Sequence[tuple[Any, ...]]) -> None:
         start = 0
         while start < len(rows):
-            size = min(CHUNK_ROWS_MAX, 1 << ((len(rows) - start).bit_length() - 1))
+            size = next(size for size in statements if size <= len(rows) - start)
             values = tuple(chain.from_iterable(rows[start : start + size]))
-            self._connection.execute(_INSERTS[size], values)
+            self._connection.execute(statements[size], values)
             start += size
-        for body in bodies:
-            self._connection.execute(_INSERT_BODY, (sqlite_file.body_key(body.digest), body.salt, body.content))
-        self._connection.execute("COMMIT")
 
     def _begin(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -233,12 +233,15 @@ class Writer:
         self._connection.close()
 
 
-_INSERT_BODY = "INSERT OR IGNORE INTO bodies VALUES (?, ?, ?)"
-_ONE_ROW = f"({', '.join('?' * len(sqlite_file.COLUMNS.split(', ')))})"
-_INSERTS = {
-    size: f"INSERT INTO records ({sqlite_file.COLUMNS}) VALUES {', '.join([_ONE_ROW] * size)}"
-    for size in (1 << power for power in range(CHUNK_ROWS_MAX.bit_length()))
-}
+def _statements(insert: str, columns: int) -> dict[int, str]:
+    """Multi-row inserts by their number of rows, largest first: every small number, then powers of two."""
+    row = f"({', '.join('?' * columns)})"
+    sizes = (512, 256, 128, 64, 32, *range(16, 0, -1))
+    return {size: f"{insert} VALUES {', '.join([row] * size)}" for size in sizes}
+
+
+_RECORDS = _statements(f"INSERT INTO records ({sqlite_file.COLUMNS})", len(sqlite_file.COLUMNS.split(", ")))
+_BODIES = _statements("INSERT OR IGNORE INTO bodies (digest, salt, content)", 3)
 
 
 def _deliver(outcomes: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[Any], Outcome]]) -> None:

@@ -40,7 +40,7 @@ def recorded[E: type[Event]](cls: E) -> E:
 
 
 @recorded
-class RequestReceived(Event):
+class RequestReceived(Event, frozen=True, kw_only=True):
     """A caller asked for an answer; the input passed the task's schema."""
 
     TAG = "request_received"
@@ -53,8 +53,12 @@ class RequestReceived(Event):
 
 
 @recorded
-class RequestRouted(Event):
-    """Which way the request went and why. ``turn`` orders the audit coins of a task."""
+class RequestRouted(Event, frozen=True, kw_only=True):
+    """Which way the request went and why.
+
+    ``turn`` numbers the requests that a local version is asked about (0: none is), in the order of the log; the
+    coin was drawn when the request came in, before any answer existed.
+    """
 
     TAG = "request_routed"
     request: str
@@ -63,7 +67,9 @@ class RequestRouted(Event):
     reason: str
     turn: int
     audit_probability: float = 1.0
+    """The audit rate in force when the coin was tossed."""
     audit: bool = True
+    """Whether both models' answers shall be compared: the coin said so, or the remote is asked anyway."""
     version: str | None = None
     """The local version that is asked, if one is."""
     gate: float | None = None
@@ -71,7 +77,7 @@ class RequestRouted(Event):
 
 
 @recorded
-class ResponseServed(Event):
+class ResponseServed(Event, frozen=True, kw_only=True):
     """The caller has the answer."""
 
     TAG = "response_served"
@@ -81,10 +87,12 @@ class ResponseServed(Event):
     latency_ms: float
     degraded: str | None = None
     """Why the answer is of less than the promised quality, in words; None for an ordinary answer."""
+    saved_nd: int = 0
+    """For a local answer: what the remote would have charged (the task's mean price of a remote answer so far)."""
 
 
 @recorded
-class RequestFailed(Event):
+class RequestFailed(Event, frozen=True, kw_only=True):
     """The caller got an error; the same key may be submitted again."""
 
     TAG = "request_failed"
@@ -94,7 +102,7 @@ class RequestFailed(Event):
 
 
 @recorded
-class RequestRecovered(Event):
+class RequestRecovered(Event, frozen=True, kw_only=True):
     """After a crash a dangling request was closed as unknown; its reservation was charged in full."""
 
     TAG = "request_recovered"
@@ -107,7 +115,7 @@ class RequestRecovered(Event):
 
 
 @recorded
-class RemoteCallIntended(Event):
+class RemoteCallIntended(Event, frozen=True, kw_only=True):
     """A paid call is about to be made; it stands in the log before the first byte is sent."""
 
     TAG = "remote_call_intended"
@@ -116,6 +124,8 @@ class RemoteCallIntended(Event):
     provider: str
     model: str
     purpose: Literal["serve", "audit"] = "serve"
+    rival: str | None = None
+    """The version that is asked beside the champion, to be compared on the same request."""
 
 
 class TokenUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -130,7 +140,7 @@ class TokenUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
 
 @recorded
-class RemoteAnswered(Event):
+class RemoteAnswered(Event, frozen=True, kw_only=True):
     """The remote model's answer passed the validation gate."""
 
     TAG = "remote_answered"
@@ -144,7 +154,7 @@ class RemoteAnswered(Event):
 
 
 @recorded
-class RemoteFailed(Event):
+class RemoteFailed(Event, frozen=True, kw_only=True):
     """A remote call ended without a usable answer. ``cost_nd`` is what it is charged at."""
 
     TAG = "remote_failed"
@@ -155,10 +165,12 @@ class RemoteFailed(Event):
     cost_nd: int = 0
     counts_as_disagreement: bool = False
     """True for refusals and invalid answers; False for what says nothing about the student (network, 429, budget)."""
+    final: bool = True
+    """False where another attempt follows."""
 
 
 @recorded
-class AuditMissed(Event):
+class AuditMissed(Event, frozen=True, kw_only=True):
     """A comparison whose coin fell on audit did not come about (network, 429, budget, local failure)."""
 
     TAG = "audit_missed"
@@ -171,7 +183,7 @@ class AuditMissed(Event):
 
 
 @recorded
-class LocalAnswered(Event):
+class LocalAnswered(Event, frozen=True, kw_only=True):
     """The local model's answer passed the validation gate."""
 
     TAG = "local_answered"
@@ -186,7 +198,7 @@ class LocalAnswered(Event):
 
 
 @recorded
-class LocalFailed(Event):
+class LocalFailed(Event, frozen=True, kw_only=True):
     """The local model gave no answer."""
 
     TAG = "local_failed"
@@ -198,7 +210,7 @@ class LocalFailed(Event):
 
 
 @recorded
-class LocalRejected(Event):
+class LocalRejected(Event, frozen=True, kw_only=True):
     """The validation gate turned the local answer down."""
 
     TAG = "local_rejected"
@@ -213,7 +225,7 @@ class LocalRejected(Event):
 
 
 @recorded
-class RemoteScored(Event):
+class RemoteScored(Event, frozen=True, kw_only=True):
     """The evaluator compared the local answer with the remote one."""
 
     TAG = "remote_scored"
@@ -225,6 +237,7 @@ class RemoteScored(Event):
     """Mean score of the local answer against the (up to four) previous remote answers: agreement by chance."""
     p_agree: float
     audit_probability: float
+    """With which this very comparison was bound to happen: the audit rate if the local answer was served, else 1."""
     served: Server
     challenger_version: str | None = None
     challenger_score: float | None = None
@@ -232,7 +245,7 @@ class RemoteScored(Event):
 
 
 @recorded
-class EvaluatorFailed(Event):
+class EvaluatorFailed(Event, frozen=True, kw_only=True):
     """The evaluator raised; the pair counts as a missed audit."""
 
     TAG = "evaluator_failed"
@@ -242,7 +255,7 @@ class EvaluatorFailed(Event):
 
 
 @recorded
-class CorrectionReceived(Event):
+class CorrectionReceived(Event, frozen=True, kw_only=True):
     """A person said what the right answer is."""
 
     TAG = "correction_received"
@@ -252,7 +265,7 @@ class CorrectionReceived(Event):
 
 
 @recorded
-class FeedbackReceived(Event):
+class FeedbackReceived(Event, frozen=True, kw_only=True):
     """A person rated an answer; ``rating`` in [0, 1]."""
 
     TAG = "feedback_received"
@@ -262,7 +275,7 @@ class FeedbackReceived(Event):
 
 
 @recorded
-class ExampleCollected(Event):
+class ExampleCollected(Event, frozen=True, kw_only=True):
     """A pair of input and target became training material."""
 
     TAG = "example_collected"
@@ -276,7 +289,7 @@ class ExampleCollected(Event):
 
 
 @recorded
-class ExamplesImported(Event):
+class ExamplesImported(Event, frozen=True, kw_only=True):
     """Examples from outside were taken in."""
 
     TAG = "examples_imported"
@@ -288,7 +301,7 @@ class ExamplesImported(Event):
 
 
 @recorded
-class EvidenceRestarted(Event):
+class EvidenceRestarted(Event, frozen=True, kw_only=True):
     """The certification processes start afresh. ``epoch`` j gets the share 6 alpha / (pi^2 j^2) of the error budget."""
 
     TAG = "evidence_restarted"
@@ -305,7 +318,7 @@ class EvidenceRestarted(Event):
 
 
 @recorded
-class PhaseChanged(Event):
+class PhaseChanged(Event, frozen=True, kw_only=True):
     """The task moved to another phase."""
 
     TAG = "phase_changed"
@@ -315,7 +328,7 @@ class PhaseChanged(Event):
 
 
 @recorded
-class SamplingRateChanged(Event):
+class SamplingRateChanged(Event, frozen=True, kw_only=True):
     """The applied audit rate moved towards its target."""
 
     TAG = "sampling_rate_changed"
@@ -327,7 +340,7 @@ class SamplingRateChanged(Event):
 
 
 @recorded
-class GateChanged(Event):
+class GateChanged(Event, frozen=True, kw_only=True):
     """The gate opened by one step or closed; None means closed for everything."""
 
     TAG = "gate_changed"
@@ -337,7 +350,7 @@ class GateChanged(Event):
 
 
 @recorded
-class CertificateIssued(Event):
+class CertificateIssued(Event, frozen=True, kw_only=True):
     """A gate step's process passed its share of 1/alpha: agreement at or above the guarantee is certified there."""
 
     TAG = "certificate_issued"
@@ -349,7 +362,7 @@ class CertificateIssued(Event):
 
 
 @recorded
-class CertificateRevoked(Event):
+class CertificateRevoked(Event, frozen=True, kw_only=True):
     """Certificates from ``gate`` on (None: all) hold no longer."""
 
     TAG = "certificate_revoked"
@@ -359,7 +372,7 @@ class CertificateRevoked(Event):
 
 
 @recorded
-class DriftDetected(Event):
+class DriftDetected(Event, frozen=True, kw_only=True):
     """Agreement decays slowly."""
 
     TAG = "drift_detected"
@@ -369,7 +382,7 @@ class DriftDetected(Event):
 
 
 @recorded
-class ShiftDetected(Event):
+class ShiftDetected(Event, frozen=True, kw_only=True):
     """Agreement of audited answers fell suddenly."""
 
     TAG = "shift_detected"
@@ -379,7 +392,7 @@ class ShiftDetected(Event):
 
 
 @recorded
-class CoachingStarted(Event):
+class CoachingStarted(Event, frozen=True, kw_only=True):
     """Every request is compared and training is triggered until the student is back."""
 
     TAG = "coaching_started"
@@ -388,7 +401,7 @@ class CoachingStarted(Event):
 
 
 @recorded
-class CoachingEnded(Event):
+class CoachingEnded(Event, frozen=True, kw_only=True):
     """Coaching is over."""
 
     TAG = "coaching_ended"
@@ -399,7 +412,7 @@ class CoachingEnded(Event):
 
 
 @recorded
-class TrainingTriggered(Event):
+class TrainingTriggered(Event, frozen=True, kw_only=True):
     """A training job was decided on; its data are the examples collected up to this event."""
 
     TAG = "training_triggered"
@@ -411,7 +424,7 @@ class TrainingTriggered(Event):
 
 
 @recorded
-class TrainingStarted(Event):
+class TrainingStarted(Event, frozen=True, kw_only=True):
     """The trainer has the job."""
 
     TAG = "training_started"
@@ -423,7 +436,7 @@ class TrainingStarted(Event):
 
 
 @recorded
-class TrainingProgressed(Event):
+class TrainingProgressed(Event, frozen=True, kw_only=True):
     """The trainer reported how far it is."""
 
     TAG = "training_progressed"
@@ -433,17 +446,19 @@ class TrainingProgressed(Event):
 
 
 @recorded
-class TrainingFailed(Event):
+class TrainingFailed(Event, frozen=True, kw_only=True):
     """The job ended without a version; its examples stay unused."""
 
     TAG = "training_failed"
     job: str
     version: str
     reason: str
+    interrupted: bool = False
+    """The process ended, not the training: it is tried again at once and is no strike against it."""
 
 
 @recorded
-class AdapterTrained(Event):
+class AdapterTrained(Event, frozen=True, kw_only=True):
     """A version exists on disk."""
 
     TAG = "adapter_trained"
@@ -458,7 +473,7 @@ class AdapterTrained(Event):
 
 
 @recorded
-class AdapterValidated(Event):
+class AdapterValidated(Event, frozen=True, kw_only=True):
     """The candidate beat or matched the incumbent on the held-out rows."""
 
     TAG = "adapter_validated"
@@ -471,7 +486,7 @@ class AdapterValidated(Event):
 
 
 @recorded
-class AdapterRejected(Event):
+class AdapterRejected(Event, frozen=True, kw_only=True):
     """The candidate is not good enough; the incumbent stays."""
 
     TAG = "adapter_rejected"
@@ -484,7 +499,7 @@ class AdapterRejected(Event):
 
 
 @recorded
-class AdapterLoaded(Event):
+class AdapterLoaded(Event, frozen=True, kw_only=True):
     """The local server holds the version, warmed up, as challenger or champion."""
 
     TAG = "adapter_loaded"
@@ -493,7 +508,7 @@ class AdapterLoaded(Event):
 
 
 @recorded
-class AdapterPromoted(Event):
+class AdapterPromoted(Event, frozen=True, kw_only=True):
     """The version is the champion from here on."""
 
     TAG = "adapter_promoted"
@@ -503,7 +518,7 @@ class AdapterPromoted(Event):
 
 
 @recorded
-class AdapterRolledBack(Event):
+class AdapterRolledBack(Event, frozen=True, kw_only=True):
     """The champion was replaced by a predecessor."""
 
     TAG = "adapter_rolled_back"
@@ -513,7 +528,7 @@ class AdapterRolledBack(Event):
 
 
 @recorded
-class AdapterRetired(Event):
+class AdapterRetired(Event, frozen=True, kw_only=True):
     """The version is no longer kept."""
 
     TAG = "adapter_retired"
@@ -525,7 +540,7 @@ class AdapterRetired(Event):
 
 
 @recorded
-class BudgetReserved(Event):
+class BudgetReserved(Event, frozen=True, kw_only=True):
     """The highest possible price of a call was set aside."""
 
     TAG = "budget_reserved"
@@ -535,8 +550,8 @@ class BudgetReserved(Event):
 
 
 @recorded
-class BudgetSettled(Event):
-    """The reservation was replaced by the actual cost. ``remote_price_nd`` is what the remote charged or would have."""
+class BudgetSettled(Event, frozen=True, kw_only=True):
+    """The reservation was replaced by the actual cost."""
 
     TAG = "budget_settled"
     request: str
@@ -546,7 +561,7 @@ class BudgetSettled(Event):
 
 
 @recorded
-class BudgetReleased(Event):
+class BudgetReleased(Event, frozen=True, kw_only=True):
     """The reservation was given back: nothing was spent."""
 
     TAG = "budget_released"
@@ -557,17 +572,7 @@ class BudgetReleased(Event):
 
 
 @recorded
-class SavingsCounted(Event):
-    """A local answer was served; this is what the remote would have charged for the same tokens, and how that is known."""
-
-    TAG = "savings_counted"
-    request: str
-    amount_nd: int
-    basis: str
-
-
-@recorded
-class BudgetExhausted(Event):
+class BudgetExhausted(Event, frozen=True, kw_only=True):
     """A cap stands in the way of further calls until the window reopens."""
 
     TAG = "budget_exhausted"
@@ -578,7 +583,7 @@ class BudgetExhausted(Event):
 
 
 @recorded
-class BudgetRestored(Event):
+class BudgetRestored(Event, frozen=True, kw_only=True):
     """The cap lets calls through again."""
 
     TAG = "budget_restored"
@@ -589,7 +594,7 @@ class BudgetRestored(Event):
 
 
 @recorded
-class ConfigApplied(Event):
+class ConfigApplied(Event, frozen=True, kw_only=True):
     """The configuration that holds from here on; ``settings`` are those that decisions read, as JSON text."""
 
     TAG = "config_applied"
@@ -599,7 +604,7 @@ class ConfigApplied(Event):
 
 
 @recorded
-class AlertRaised(Event):
+class AlertRaised(Event, frozen=True, kw_only=True):
     """Something needs a person's attention. ``alert`` names the condition and stays until cleared."""
 
     TAG = "alert_raised"
@@ -609,7 +614,7 @@ class AlertRaised(Event):
 
 
 @recorded
-class AlertCleared(Event):
+class AlertCleared(Event, frozen=True, kw_only=True):
     """The condition is over."""
 
     TAG = "alert_cleared"
@@ -617,7 +622,7 @@ class AlertCleared(Event):
 
 
 @recorded
-class OperatorActed(Event):
+class OperatorActed(Event, frozen=True, kw_only=True):
     """A person intervened."""
 
     TAG = "operator_acted"
@@ -626,7 +631,7 @@ class OperatorActed(Event):
 
 
 @recorded
-class BodyErased(Event):
+class BodyErased(Event, frozen=True, kw_only=True):
     """A body's content and salt were deleted; the digest in the events stays."""
 
     TAG = "body_erased"
@@ -637,7 +642,7 @@ class BodyErased(Event):
 
 
 @recorded
-class RuntimeStarted(Event):
+class RuntimeStarted(Event, frozen=True, kw_only=True):
     """A process opened the log."""
 
     TAG = "runtime_started"
@@ -647,7 +652,7 @@ class RuntimeStarted(Event):
 
 
 @recorded
-class RuntimeStopped(Event):
+class RuntimeStopped(Event, frozen=True, kw_only=True):
     """The process closed the log in order."""
 
     TAG = "runtime_stopped"

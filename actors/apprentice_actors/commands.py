@@ -1,0 +1,312 @@
+"""What a task's supervisor is told (commands) and what it sets going (effects): frozen values, no behaviour.
+
+A command says what happened outside since the last decision; an effect says what shall happen next. Everything that
+decisions need comes in with the command: the coin is in :class:`Request`, the time is an argument.
+"""
+
+from typing import Literal
+
+import msgspec
+from apprentice_events.vocabulary import AdapterTrained, BudgetReserved, Digest, TokenUsage
+
+type Role = Literal["champion", "rival"]
+type Purpose = Literal["serve", "audit"]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """A request as decisions see it. ``coin`` was drawn uniformly from [0, 1) on arrival."""
+
+    id: str
+    input: Digest
+    coin: float
+    key: str | None = None
+    tags: tuple[str, ...] = ()
+    holdout: bool = False
+    received_ns: int = 0
+
+
+class LocalOk(msgspec.Struct, frozen=True, kw_only=True):
+    """A local answer that passed the validation gate."""
+
+    output: Digest
+    p_agree: float
+    latency_ms: float
+
+
+class LocalBad(msgspec.Struct, frozen=True, kw_only=True):
+    """No usable local answer: the model failed, or the gate turned its answer down."""
+
+    kind: Literal["failed", "rejected"]
+    reason: str
+
+
+class RemoteOk(msgspec.Struct, frozen=True, kw_only=True):
+    """A remote answer that passed the validation gate."""
+
+    output: Digest
+    model: str
+    cost_nd: int
+    usage: TokenUsage
+    latency_ms: float
+
+
+class RemoteBad(msgspec.Struct, frozen=True, kw_only=True):
+    """A remote call without a usable answer; ``cost_nd`` is what it is charged at."""
+
+    kind: str
+    reason: str
+    cost_nd: int
+
+
+# ---------------------------------------------------------------- commands
+
+
+class Submit(msgspec.Struct, frozen=True, kw_only=True):
+    """A new request."""
+
+    request: Request
+
+
+class Reserved(msgspec.Struct, frozen=True, kw_only=True):
+    """The treasury set the money aside; ``local`` is the answer in hand, if one is."""
+
+    request: Request
+    reservation: BudgetReserved
+    provider: str
+    model: str
+    purpose: Purpose
+    local: LocalOk | LocalBad | None = None
+    version: str | None = None
+
+
+class ReservationRefused(msgspec.Struct, frozen=True, kw_only=True):
+    """No money: a cap, and when its window reopens (ISO 8601)."""
+
+    request: Request
+    attempt: int
+    purpose: Purpose
+    cap: str
+    reopens: str
+    local: LocalOk | LocalBad | None = None
+    version: str | None = None
+
+
+class LocalReturned(msgspec.Struct, frozen=True, kw_only=True):
+    """A local version is done with a request."""
+
+    request: Request
+    version: str
+    role: Role
+    outcome: LocalOk | LocalBad
+
+
+class RemoteReturned(msgspec.Struct, frozen=True, kw_only=True):
+    """The remote model is done with a request. ``expired``: the request's deadline leaves no time for another attempt."""
+
+    request: Request
+    attempt: int
+    outcome: RemoteOk | RemoteBad
+    expired: bool = False
+
+
+class Scored(msgspec.Struct, frozen=True, kw_only=True):
+    """The evaluator compared the answers."""
+
+    request: Request
+    score: float
+    chance: float
+    rival_score: float | None = None
+
+
+class ScoringFailed(msgspec.Struct, frozen=True, kw_only=True):
+    """The evaluator raised."""
+
+    request: Request
+    reason: str
+
+
+class TrainingBegan(msgspec.Struct, frozen=True, kw_only=True):
+    """The dataset is written and the trainer works."""
+
+    job: str
+    rows_train: int
+    rows_holdout: int
+    dataset: str
+
+
+class TrainingMoved(msgspec.Struct, frozen=True, kw_only=True):
+    """The trainer reports progress."""
+
+    job: str
+    fraction: float
+    message: str
+
+
+class TrainingDone(msgspec.Struct, frozen=True, kw_only=True):
+    """A version was made."""
+
+    trained: AdapterTrained
+
+
+class TrainingBroke(msgspec.Struct, frozen=True, kw_only=True):
+    """No version was made."""
+
+    job: str
+    version: str
+    reason: str
+
+
+class HeldOutRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Scores of both versions on one held-out row."""
+
+    candidate: float
+    incumbent: float | None
+    tags: tuple[str, ...] = ()
+
+
+class ValidationDone(msgspec.Struct, frozen=True, kw_only=True):
+    """Candidate and incumbent answered the held-out rows through the same server."""
+
+    version: str
+    incumbent: str | None
+    rows: tuple[HeldOutRow, ...]
+
+
+class ValidationBroke(msgspec.Struct, frozen=True, kw_only=True):
+    """The candidate could not be loaded or asked."""
+
+    version: str
+    reason: str
+
+
+class CorrectionGiven(msgspec.Struct, frozen=True, kw_only=True):
+    """A person gave the right answer for a past request."""
+
+    request: str
+    input: Digest
+    output: Digest
+    author: str | None
+    holdout: bool
+    tags: tuple[str, ...]
+
+
+class FeedbackGiven(msgspec.Struct, frozen=True, kw_only=True):
+    """A person rated a past answer."""
+
+    request: str
+    rating: float
+    comment: Digest | None
+
+
+class OperatorAsked(msgspec.Struct, frozen=True, kw_only=True):
+    """A person wants something done: ``train``, ``promote VERSION``, ``rollback VERSION`` or ``reinforce``."""
+
+    action: Literal["train", "promote", "rollback", "reinforce"]
+    version: str | None = None
+    reason: str = "the operator asked"
+
+
+class Review(msgspec.Struct, frozen=True, kw_only=True):
+    """Look at the standing rules again (sent at start and after a changed configuration)."""
+
+
+type RequestCommand = (
+    Submit | Reserved | ReservationRefused | LocalReturned | RemoteReturned | Scored | ScoringFailed
+)
+type TrainingCommand = (
+    TrainingBegan | TrainingMoved | TrainingDone | TrainingBroke | ValidationDone | ValidationBroke
+)
+type PersonCommand = CorrectionGiven | FeedbackGiven | OperatorAsked | Review
+type Command = RequestCommand | TrainingCommand | PersonCommand
+
+
+# ---------------------------------------------------------------- effects
+
+
+class Reserve(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask the treasury for the highest possible price of the next call."""
+
+    request: Request
+    attempt: int
+    purpose: Purpose
+    local: LocalOk | LocalBad | None = None
+    version: str | None = None
+
+
+class AskLocal(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask a local version."""
+
+    request: Request
+    version: str
+    role: Role
+
+
+class CallRemote(msgspec.Struct, frozen=True, kw_only=True):
+    """Make the paid call that the log already announces."""
+
+    request: Request
+    attempt: int
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True):
+    """Have the evaluator compare what both models said."""
+
+    request: Request
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """Give the caller the answer of ``by``."""
+
+    request: str
+    by: Literal["remote", "local"]
+
+
+class ReplyError(msgspec.Struct, frozen=True, kw_only=True):
+    """Tell the caller that there is no answer. ``error`` names a class of the public error tree."""
+
+    request: str
+    error: str
+    reason: str
+    reopens: str = ""
+
+
+class StartTraining(msgspec.Struct, frozen=True, kw_only=True):
+    """Build the dataset from the log and train."""
+
+    job: str
+    version: str
+    parent: str | None
+
+
+class Validate(msgspec.Struct, frozen=True, kw_only=True):
+    """Have candidate and incumbent answer the held-out rows."""
+
+    version: str
+    incumbent: str | None
+
+
+class LoadVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """Have the local server hold a version."""
+
+    version: str
+
+
+class DropVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """Unload a version once its requests are done; ``delete`` removes its folder too."""
+
+    version: str
+    delete: bool = False
+
+
+type Effect = (
+    Reserve
+    | AskLocal
+    | CallRemote
+    | Score
+    | Reply
+    | ReplyError
+    | StartTraining
+    | Validate
+    | LoadVersion
+    | DropVersion
+)

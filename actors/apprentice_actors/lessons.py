@@ -1,0 +1,145 @@
+"""The decisions about training and versions: what follows when a job, a validation or a person reports. Pure."""
+
+from apprentice_events import vocabulary as v
+from apprentice_events.task_state import TaskState
+
+from . import commands as c
+from .decision import Decision
+from .policy.promotion import judge_held_out
+from .settings import TaskSettings
+
+STRIKES = 3
+"""Failed trainings in a row after which nothing is trained until a person asks."""
+
+
+def training_began(state: TaskState, settings: TaskSettings, command: c.TrainingBegan, now_ns: int) -> Decision:
+    """The dataset is written."""
+    event = v.TrainingStarted(
+        job=command.job,
+        rows_train=command.rows_train,
+        rows_holdout=command.rows_holdout,
+        dataset=command.dataset,
+    )
+    return Decision((event,))
+
+
+def training_moved(state: TaskState, settings: TaskSettings, command: c.TrainingMoved, now_ns: int) -> Decision:
+    """The trainer reports."""
+    return Decision((v.TrainingProgressed(job=command.job, fraction=command.fraction, message=command.message),))
+
+
+def training_done(state: TaskState, settings: TaskSettings, command: c.TrainingDone, now_ns: int) -> Decision:
+    """A version exists: have it examined."""
+    examine = c.Validate(version=command.trained.version, incumbent=state.versions.champion)
+    return Decision((command.trained,), (examine,))
+
+
+def training_broke(state: TaskState, settings: TaskSettings, command: c.TrainingBroke, now_ns: int) -> Decision:
+    """No version: the examples stay unused; after three in a row a person has to look."""
+    events: list[v.Event] = [v.TrainingFailed(job=command.job, version=command.version, reason=command.reason)]
+    if state.versions.failures_in_a_row + 1 >= STRIKES and "training" not in state.alerts:
+        message = f"{STRIKES} trainings in a row failed, the last one: {command.reason}. Training waits for an operator."
+        events.append(v.AlertRaised(alert="training", severity="critical", message=message))
+    return Decision(tuple(events))
+
+
+def validation_done(state: TaskState, settings: TaskSettings, command: c.ValidationDone, now_ns: int) -> Decision:
+    """Both versions answered the held-out rows: reject, or let the candidate challenge; a first one is champion."""
+    verdict = judge_held_out(command.rows, settings.must_pass)
+    if not verdict.accepted:
+        rejected = v.AdapterRejected(
+            version=command.version,
+            score=verdict.score,
+            incumbent=command.incumbent,
+            incumbent_score=verdict.incumbent_score,
+            rows=len(command.rows),
+            reason=verdict.reason,
+        )
+        return Decision((rejected,), (c.DropVersion(version=command.version, delete=True),))
+    validated = v.AdapterValidated(
+        version=command.version,
+        score=verdict.score,
+        incumbent=command.incumbent,
+        incumbent_score=verdict.incumbent_score,
+        rows=len(command.rows),
+        reason=verdict.reason,
+    )
+    if state.versions.champion is None:
+        loaded = v.AdapterLoaded(version=command.version, role="champion")
+        promoted = v.AdapterPromoted(version=command.version, before=None, reason=verdict.reason)
+        return Decision((validated, loaded, promoted, *_training_recovered(state)))
+    loaded = v.AdapterLoaded(version=command.version, role="challenger")
+    return Decision((validated, loaded, *_training_recovered(state)))
+
+
+def _training_recovered(state: TaskState) -> tuple[v.Event, ...]:
+    return (v.AlertCleared(alert="training"),) if "training" in state.alerts else ()
+
+
+def validation_broke(state: TaskState, settings: TaskSettings, command: c.ValidationBroke, now_ns: int) -> Decision:
+    """The candidate could not be asked: it is not good enough."""
+    rejected = v.AdapterRejected(
+        version=command.version,
+        score=None,
+        incumbent=state.versions.champion,
+        incumbent_score=None,
+        rows=0,
+        reason=command.reason,
+    )
+    return Decision((rejected,), (c.DropVersion(version=command.version, delete=True),))
+
+
+def correction_given(state: TaskState, settings: TaskSettings, command: c.CorrectionGiven, now_ns: int) -> Decision:
+    """A person's answer is an example of its own; building a dataset prefers it to the remote's."""
+    corrected = v.CorrectionReceived(request=command.request, output=command.output, author=command.author)
+    example = v.ExampleCollected(
+        request=command.request,
+        input=command.input,
+        output=command.output,
+        source="correction",
+        holdout=command.holdout,
+        tags=command.tags,
+    )
+    return Decision((corrected, example))
+
+
+def feedback_given(state: TaskState, settings: TaskSettings, command: c.FeedbackGiven, now_ns: int) -> Decision:
+    """A rating is recorded."""
+    return Decision((v.FeedbackReceived(request=command.request, rating=command.rating, comment=command.comment),))
+
+
+def operator_asked(state: TaskState, settings: TaskSettings, command: c.OperatorAsked, now_ns: int) -> Decision:
+    """A person intervenes; what makes no sense now is recorded as an act without consequence."""
+    acted = v.OperatorActed(action=command.action, detail=command.version or "")
+    versions, version = state.versions, command.version
+    if command.action == "train" and versions.job is None and versions.candidate is None:
+        triggered, start = trigger(state, "manual")
+        return Decision((acted, triggered), (start,))
+    if command.action == "promote" and version == versions.rival and version is not None:
+        promoted = v.AdapterPromoted(version=version, before=versions.champion, reason=command.reason)
+        return Decision((acted, promoted))
+    if command.action == "rollback" and versions.champion is not None:
+        target = version or versions.rival
+        if target is not None and target != versions.champion and target in versions.kept():
+            back = v.AdapterRolledBack(version=versions.champion, to=target, reason=command.reason)
+            return Decision((acted, back), (c.LoadVersion(version=target),))
+    if command.action == "reinforce" and state.phase == "steady_state":
+        closed = v.GateChanged(before=state.gate, after=None, reason=command.reason)
+        phase = v.PhaseChanged(before=state.phase, after="reinforcement", reason=command.reason)
+        return Decision((acted, closed, phase))
+    return Decision((acted,))
+
+
+def trigger(state: TaskState, cause: str) -> tuple[v.TrainingTriggered, c.StartTraining]:
+    """The event and the effect of a new training job; version numbers are never used twice."""
+    number = state.versions.made + 1
+    version, job = f"{state.task}@v{number}", f"{state.task}/job-{number}"
+    parent = state.versions.champion
+    event = v.TrainingTriggered(
+        job=job,
+        version=version,
+        parent=parent,
+        cause=cause,  # type: ignore[arg-type]  # callers pass literals of the event's own type
+        examples=state.collected,
+    )
+    return event, c.StartTraining(job=job, version=version, parent=parent)

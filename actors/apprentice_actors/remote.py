@@ -1,0 +1,80 @@
+"""The remote side's turn-taking: how many paid calls are out at once, and what is known of the provider's health."""
+
+import asyncio
+
+import msgspec
+
+from .actor import Actor, ActorRef, Reply
+from .ports import Clock, Question, RemoteAnswer, RemoteFailure, RemoteModel
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask: make one paid call, to be over at the monotonic time ``deadline``."""
+
+    question: Question
+    deadline: float
+    reply: Reply[RemoteAnswer]
+
+
+class RemoteHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """What the last calls showed."""
+
+    calls: int
+    failures_in_a_row: int
+    last_error: str | None
+
+
+class ReadHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask: the provider's health."""
+
+    reply: Reply[RemoteHealth]
+
+
+type RemoteMessage = Call | ReadHealth
+
+
+class RemoteDesk(Actor[RemoteMessage]):
+    """One provider: calls beyond ``concurrent_max`` wait their turn, within their deadline."""
+
+    def __init__(self, ref: ActorRef[RemoteMessage], *, model: RemoteModel, clock: Clock, concurrent_max: int) -> None:
+        super().__init__(ref)
+        self._model = model
+        self._clock = clock
+        self._turns = asyncio.Semaphore(concurrent_max)
+        self._calls = 0
+        self._failures_in_a_row = 0
+        self._last_error: str | None = None
+
+    async def receive(self, batch: list[RemoteMessage]) -> None:
+        """Start the calls; they answer for themselves."""
+        for message in batch:
+            if isinstance(message, Call):
+                self.spawn(self._call(message))
+            else:
+                message.reply.set(
+                    RemoteHealth(
+                        calls=self._calls, failures_in_a_row=self._failures_in_a_row, last_error=self._last_error
+                    )
+                )
+
+    async def _call(self, call: Call) -> None:
+        async with self._turns:
+            remaining = call.deadline - self._clock.monotonic()
+            if remaining <= 0:
+                call.reply.fail(RemoteFailure("timeout", "the deadline passed before the call's turn came"))
+                return
+            self._calls += 1
+            try:
+                answer = await self._model.answer(call.question, timeout_s=remaining)
+            except RemoteFailure as failure:
+                self._failures_in_a_row += 1
+                self._last_error = failure.message
+                call.reply.fail(failure)
+            except Exception as error:  # a defect in an adapter must not cost the other calls their answers
+                self._failures_in_a_row += 1
+                self._last_error = repr(error)
+                worst = self._model.quote_nd(call.question)
+                call.reply.fail(RemoteFailure("unavailable", f"the adapter failed: {error!r}", cost_nd=worst))
+            else:
+                self._failures_in_a_row = 0
+                call.reply.set(answer)

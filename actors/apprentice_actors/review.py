@@ -1,0 +1,353 @@
+"""The standing rules: what follows from the state itself after a comparison, a training or a new configuration. Pure.
+
+Each rule looks at the state and returns what it calls for; the caller folds that before it asks the next rule, in the
+order of :data:`RULES`. Run again on an unchanged state they return nothing: looking never moves anything.
+Rules of judgement: thresholds act from half a window on, and on bounds; the gate and the rate move once per comparison.
+"""
+
+from collections.abc import Callable
+
+from apprentice_events import vocabulary as v
+from apprentice_events.task_state import TaskState
+
+from . import commands as c
+from .decision import NOTHING, Decision
+from .lessons import STRIKES, trigger
+from .policy.certificate import certified, comparisons_at, log_threshold, log_wealths, share
+from .policy.correlation import Correlation, correlation, window
+from .policy.drift import drift_verdict, shift_verdict
+from .policy.gate import next_gate, trial_gate
+from .policy.promotion import judge_challenger, judge_predecessor
+from .policy.sampling import applied_rate, detect_floor, held_correlation, target_rate
+from .settings import TaskSettings
+
+type Rule = Callable[[TaskState, TaskSettings], Decision]
+
+
+def judged_gate(state: TaskState, settings: TaskSettings) -> float | None:
+    """The gate whose window decides: the one in force, before graduation the one on trial."""
+    if state.gate is not None:
+        return state.gate
+    trial = trial_gate(state.evidence, settings.guarantee)
+    return trial if trial is not None else max(state.certified, default=None)
+
+
+def present_correlation(state: TaskState, settings: TaskSettings) -> Correlation | None:
+    """The correlation of the window that decides, once it is half full; None before."""
+    estimate = window(state.evidence, judged_gate(state, settings))
+    if estimate is None:
+        return None
+    found = correlation(estimate, state.evidence.window_size, settings.classes)
+    return found if found.settled else None
+
+
+def rate_floor(settings: TaskSettings) -> float:
+    """The least audit rate: the configured floor, raised to what ``detect`` takes."""
+    if settings.detect_drop is None or settings.detect_within is None:
+        return settings.min_floor
+    needed = detect_floor(
+        settings.detect_drop, settings.detect_within, settings.guarantee, settings.false_alarm_every
+    )
+    return max(settings.min_floor, needed)
+
+
+# ---------------------------------------------------------------- evidence and alarms
+
+
+def restarted(state: TaskState, settings: TaskSettings, reason: str) -> v.EvidenceRestarted:
+    """The event that starts the processes afresh, with the next share of the error budget."""
+    epoch = state.evidence.epoch + 1
+    return v.EvidenceRestarted(
+        epoch=epoch,
+        reason=reason,
+        guarantee=settings.guarantee,
+        alpha=share(settings.alpha, epoch),
+        gates=settings.gates,
+        window_size=settings.window_size,
+        false_alarm_every=settings.false_alarm_every,
+    )
+
+
+def keep_evidence_current(state: TaskState, settings: TaskSettings) -> Decision:
+    """Evidence belongs to a guarantee, a grid and a remote model; a changed one starts it again."""
+    evidence = state.evidence
+    if evidence.epoch == 0:
+        return Decision((restarted(state, settings, "the first evidence of this task"),))
+    promised = (evidence.guarantee, evidence.gates, evidence.window_size, evidence.false_alarm_every)
+    if promised != (settings.guarantee, settings.gates, settings.window_size, settings.false_alarm_every):
+        return Decision((restarted(state, settings, "the configuration of the guarantee changed"),))
+    if state.taught_by != state.remote_model and state.taught_by is not None:
+        reason = f"the remote model changed from {state.taught_by} to {state.remote_model}"
+        return Decision((restarted(state, settings, reason),))
+    return NOTHING
+
+
+def heed_shift(state: TaskState, settings: TaskSettings) -> Decision:
+    """A sudden fall of agreement revokes every certificate and starts the evidence again."""
+    verdict = shift_verdict(state.evidence)
+    if state.phase != "steady_state" or not verdict.alarm:
+        return NOTHING
+    reason = f"agreement of audited answers fell (log evidence {verdict.statistic:.1f} of {verdict.threshold:.1f})"
+    return Decision(
+        (
+            v.ShiftDetected(statistic=verdict.statistic, threshold=verdict.threshold, reason=reason),
+            v.CertificateRevoked(gate=None, epoch=state.evidence.epoch, reason=reason),
+            restarted(state, settings, reason),
+            *_alert(state, "quality", "critical", f"{reason}; the remote answers until the evidence is back"),
+        )
+    )
+
+
+def heed_drift(state: TaskState, settings: TaskSettings) -> Decision:
+    """Slow decay starts coaching."""
+    verdict = drift_verdict(state.evidence)
+    if state.phase != "steady_state" or not verdict.alarm or state.coaching is not None:
+        return NOTHING
+    reason = f"agreement of audited answers wears away (log evidence {verdict.statistic:.1f})"
+    drifted = v.DriftDetected(statistic=verdict.statistic, threshold=verdict.threshold, reason=reason)
+    return Decision((drifted, *_start_coaching(state, reason, None)))
+
+
+def heed_emergency(state: TaskState, settings: TaskSettings) -> Decision:
+    """Correlation under the emergency threshold, with its upper bound, ends local serving; it can be earned again."""
+    if state.phase != "steady_state":
+        return NOTHING
+    found = present_correlation(state, settings)
+    if found is None or found.upper >= settings.emergency_threshold:
+        return NOTHING
+    reason = f"correlation {found.value:.3f} is under the emergency threshold {settings.emergency_threshold:g}"
+    return Decision(
+        (
+            v.CertificateRevoked(gate=None, epoch=state.evidence.epoch, reason=reason),
+            restarted(state, settings, reason),
+            *_alert(state, "quality", "critical", f"{reason}; the remote answers until the evidence is back"),
+        )
+    )
+
+
+def issue_certificates(state: TaskState, settings: TaskSettings) -> Decision:
+    """A step whose process passed its share of 1/alpha is certified; the certificate stands until it is revoked."""
+    fresh = [gate for gate in certified(state.evidence) if gate not in state.certified]
+    if not fresh:
+        return NOTHING
+    evidence = state.evidence
+    wealth = dict(zip(evidence.gates, log_wealths(evidence), strict=True))
+    return Decision(
+        tuple(
+            v.CertificateIssued(
+                gate=gate,
+                epoch=evidence.epoch,
+                wealth=wealth[gate],
+                threshold=log_threshold(evidence),
+                comparisons=comparisons_at(evidence, gate),
+            )
+            for gate in fresh
+        )
+    )
+
+
+# ---------------------------------------------------------------- phase, gate, rate, coaching
+
+
+def move_phase(state: TaskState, settings: TaskSettings) -> Decision:
+    """Cold start ends with the first champion; graduation needs correlation and a certificate; both can be lost."""
+    if state.phase == "cold_start" and state.versions.champion is not None:
+        return _to(state, "reinforcement", f"{state.versions.champion} is ready and answers in the shadow")
+    if state.phase == "reinforcement" and state.certified and state.versions.champion is not None:
+        found = present_correlation(state, settings)
+        if found is not None and found.lower >= settings.phase2_to_phase3:
+            return _graduate(state, found, settings)
+    if state.phase == "steady_state" and not state.certified:
+        reason = "no certified gate step is left"
+        closed = (v.GateChanged(before=state.gate, after=None, reason=reason),) if state.gate is not None else ()
+        rate = v.SamplingRateChanged(before=state.rate, after=1.0, target=1.0, correlation=None, reason=reason)
+        ended = (v.CoachingEnded(reason="every request is compared anyway"),) if state.coaching is not None else ()
+        return Decision((*closed, *_to(state, "reinforcement", reason).events, rate, *ended))
+    return NOTHING
+
+
+def _graduate(state: TaskState, found: Correlation, settings: TaskSettings) -> Decision:
+    gate = next_gate(None, state.certified)
+    kind = "correlation" if found.corrected else "agreement (standing in for correlation)"
+    reason = (
+        f"{kind} {found.value:.3f}, at least {found.lower:.3f}, is over {settings.phase2_to_phase3:g}, "
+        f"and {len(state.certified)} gate steps are certified"
+    )
+    cleared = (v.AlertCleared(alert="quality"),) if "quality" in state.alerts else ()
+    opened = v.GateChanged(before=None, after=gate, reason="the tightest certified step")
+    return Decision((*_to(state, "steady_state", reason).events, opened, *cleared))
+
+
+def _to(state: TaskState, phase: v.Phase, reason: str) -> Decision:
+    return Decision((v.PhaseChanged(before=state.phase, after=phase, reason=reason),))
+
+
+def move_gate(state: TaskState, settings: TaskSettings) -> Decision:
+    """Open by one certified step per comparison; fall at once to what is still certified."""
+    if state.phase != "steady_state" or state.gate is None:
+        return NOTHING
+    after = next_gate(state.gate, state.certified)
+    opens = after is not None and after < state.gate
+    if after == state.gate or (opens and state.evidence.comparisons <= state.gate_moved_at):
+        return NOTHING
+    reason = "the next step is certified" if opens else "the step's certificate is gone"
+    return Decision((v.GateChanged(before=state.gate, after=after, reason=reason),))
+
+
+def move_coaching(state: TaskState, settings: TaskSettings) -> Decision:
+    """Start when correlation is too low with confidence; end when it is back for half a window, or the money is spent."""
+    if state.phase != "steady_state":
+        return NOTHING
+    found = present_correlation(state, settings)
+    if state.coaching is None:
+        if found is not None and found.upper < settings.coaching_trigger:
+            reason = f"correlation {found.value:.3f} is under the coaching trigger {settings.coaching_trigger:g}"
+            return Decision(_start_coaching(state, reason, found.value))
+        return NOTHING
+    if settings.coaching_budget_nd is not None and state.coaching_spent_nd >= settings.coaching_budget_nd:
+        return Decision(_end_coaching(state, "its share of the budget is spent"))
+    long_enough = 2 * (state.evidence.comparisons - state.coaching_since) >= settings.window_size
+    if long_enough and found is not None and found.value >= settings.phase2_to_phase3:
+        return Decision(_end_coaching(state, f"correlation is back at {found.value:.3f}"))
+    return NOTHING
+
+
+def _start_coaching(state: TaskState, reason: str, value: float | None) -> tuple[v.Event, ...]:
+    message = f"coaching: {reason}; every request is compared and training is triggered"
+    return v.CoachingStarted(reason=reason, correlation=value), *_alert(state, "coaching", "warning", message)
+
+
+def _end_coaching(state: TaskState, reason: str) -> tuple[v.Event, ...]:
+    cleared = (v.AlertCleared(alert="coaching"),) if "coaching" in state.alerts else ()
+    return v.CoachingEnded(reason=reason), *cleared
+
+
+def move_rate(state: TaskState, settings: TaskSettings) -> Decision:
+    """One small step per comparison towards the rate that the correlation calls for."""
+    if state.phase != "steady_state" or state.coaching is not None:
+        return NOTHING
+    if state.evidence.comparisons <= state.rate_moved_at:
+        return NOTHING
+    found = present_correlation(state, settings)
+    if found is None:
+        return NOTHING
+    held = held_correlation(state.rate_correlation, found.value, settings.trend_sensitivity)
+    floor = rate_floor(settings)
+    target = target_rate(held, settings.phase2_to_phase3, floor, settings.decay)
+    after = applied_rate(state.rate, target, floor=floor)
+    if after == state.rate:
+        return NOTHING
+    reason = f"correlation {held:.3f} calls for {target:.3f}; at most 0.05 a comparison"
+    return Decision(
+        (v.SamplingRateChanged(before=state.rate, after=after, target=target, correlation=held, reason=reason),)
+    )
+
+
+# ---------------------------------------------------------------- versions and training
+
+
+def judge_rival(state: TaskState, settings: TaskSettings) -> Decision:
+    """Promote or dismiss the challenger on live pairs; go back to a predecessor that is better."""
+    versions = state.versions
+    paired, rival, champion = versions.paired, versions.rival, versions.champion
+    if paired is None or rival is None or champion is None:
+        return NOTHING
+    if versions.rival_role == "predecessor":
+        reason = judge_predecessor(paired)
+        if reason is None:
+            return NOTHING
+        back = v.AdapterRolledBack(version=champion, to=rival, reason=reason)
+        alert = _alert(state, "rollback", "warning", f"{champion} was rolled back to {rival}: {reason}")
+        return Decision((back, *alert), (c.DropVersion(version=champion),))
+    verdict = judge_challenger(paired)
+    if verdict is None:
+        return NOTHING
+    accepted, reason = verdict
+    if accepted:
+        cleared = (v.AlertCleared(alert="rollback"),) if "rollback" in state.alerts else ()
+        return Decision((v.AdapterPromoted(version=rival, before=champion, reason=reason), *cleared))
+    rejected = v.AdapterRejected(
+        version=rival, score=None, incumbent=champion, incumbent_score=None, rows=paired.rows, reason=reason
+    )
+    return Decision((rejected,), (c.DropVersion(version=rival, delete=True),))
+
+
+def trigger_training(state: TaskState, settings: TaskSettings) -> Decision:
+    """Train when enough new examples are there and nothing is under way; while coaching, on a quarter of a batch."""
+    versions = state.versions
+    busy = versions.job is not None or versions.candidate is not None
+    undecided = versions.rival is not None and versions.rival_role == "challenger"
+    if busy or undecided or versions.failures_in_a_row >= STRIKES:
+        return NOTHING
+    first = versions.champion is None and versions.trained_examples == 0
+    fresh = state.collected - max(versions.trained_examples, versions.failed_at)
+    needed = settings.phase1_to_phase2 if first and versions.failed_at == 0 else settings.batch
+    coaching = state.coaching is not None and not first
+    if fresh < (max(1, settings.batch // 4) if coaching else needed):
+        return NOTHING
+    event, effect = trigger(state, "first" if first else "coaching" if coaching else "batch")
+    return Decision((event,), (effect,))
+
+
+def retire_versions(state: TaskState, settings: TaskSettings) -> Decision:
+    """Keep the last few versions on disk; champion and rival are never retired."""
+    versions = state.versions
+    in_use = {versions.champion, versions.rival, versions.candidate}
+    kept = versions.kept()
+    idle = [name for name in kept if name not in in_use]
+    surplus = idle[: max(0, len(kept) - settings.keep_versions)]
+    if not surplus:
+        return NOTHING
+    reason = f"the last {settings.keep_versions} versions are kept"
+    return Decision(
+        tuple(v.AdapterRetired(version=name, reason=reason) for name in surplus),
+        tuple(c.DropVersion(version=name, delete=True) for name in surplus),
+    )
+
+
+# ---------------------------------------------------------------- alerts
+
+
+def watch_audits(state: TaskState, settings: TaskSettings) -> Decision:
+    """Too many audits missed in a row: what is served is no longer watched, and somebody should know."""
+    missed = state.evidence.missed_in_a_row
+    if state.phase == "steady_state" and missed >= settings.missed_in_a_row:
+        message = f"{missed} audits in a row did not come about; answers are served uncertified"
+        return Decision(_alert(state, "uncertified", "critical", message))
+    if missed == 0 and "uncertified" in state.alerts:
+        return Decision((v.AlertCleared(alert="uncertified"),))
+    return NOTHING
+
+
+def watch_shadow(state: TaskState, settings: TaskSettings) -> Decision:
+    """A shadow that is asked and never answers teaches nothing."""
+    counters = state.counters
+    silent = counters.shadow_attempted >= settings.missed_in_a_row and counters.shadow_ran == 0
+    if silent:
+        message = f"the local model was asked {counters.shadow_attempted} times in the shadow and never answered"
+        return Decision(_alert(state, "shadow", "critical", message))
+    return Decision((v.AlertCleared(alert="shadow"),)) if "shadow" in state.alerts else NOTHING
+
+
+def _alert(state: TaskState, alert: str, severity: str, message: str) -> tuple[v.Event, ...]:
+    if alert in state.alerts:
+        return ()
+    return (v.AlertRaised(alert=alert, severity=severity, message=message),)  # type: ignore[arg-type]  # literals above
+
+
+RULES: tuple[Rule, ...] = (
+    keep_evidence_current,
+    heed_shift,
+    heed_drift,
+    heed_emergency,
+    judge_rival,
+    issue_certificates,
+    move_phase,
+    move_gate,
+    move_coaching,
+    move_rate,
+    trigger_training,
+    retire_versions,
+    watch_audits,
+    watch_shadow,
+)

@@ -1,0 +1,148 @@
+"""What money the events amount to: spent and reserved per task and calendar day, savings, totals.
+
+A call's cost belongs to the day of its reservation, so that a cap of that day cannot be passed by a late settlement.
+Amounts are integer nano-dollars. The fold is in place; days older than 400 are merged into the totals.
+"""
+
+import datetime as dt
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from . import vocabulary as v
+
+_HOUR_NS = 3_600_000_000_000
+_DAYS_KEPT = 400
+
+
+class Reservation(msgspec.Struct, kw_only=True):
+    """Money set aside for one paid call."""
+
+    task: str
+    day: int
+    amount_nd: int
+
+
+class TaskSpend(msgspec.Struct, kw_only=True):
+    """The totals of one task."""
+
+    spent_nd: int = 0
+    saved_nd: int = 0
+    training_nd: int = 0
+    calls: int = 0
+    days: dict[int, int] = msgspec.field(default_factory=dict)
+    """Spent per day (proleptic ordinal in the configured zone)."""
+    saved_days: dict[int, int] = msgspec.field(default_factory=dict)
+
+
+class SpendState(msgspec.Struct, kw_only=True):
+    """The fold over all tasks' streams. ``zone`` names the calendar that the windows follow."""
+
+    zone: str = "UTC"
+    tasks: dict[str, TaskSpend] = msgspec.field(default_factory=dict)
+    reservations: dict[str, Reservation] = msgspec.field(default_factory=dict)
+    """Open reservations under ``request#attempt``."""
+
+    def apply(self, task: str, event: v.Event, time_ns: int) -> None:
+        """Fold one event of ``task``; events that move no money are passed over."""
+        kind = type(event)
+        if kind is v.ResponseServed:
+            self._saved(task, event.saved_nd, time_ns)  # type: ignore[attr-defined]  # narrowed by identity, for speed
+        elif kind is v.BudgetReserved:
+            self._reserve(task, event, time_ns)  # type: ignore[arg-type]
+        elif kind is v.BudgetSettled:
+            self._settle(task, event, time_ns)  # type: ignore[arg-type]
+        elif kind is v.BudgetReleased:
+            self.reservations.pop(f"{event.request}#{event.attempt}", None)  # type: ignore[attr-defined]
+        elif kind is v.AdapterTrained:
+            self._trained(task, event, time_ns)  # type: ignore[arg-type]
+
+    def day_of(self, time_ns: int) -> int:
+        """The day's ordinal in the configured zone."""
+        return day_of(time_ns // _HOUR_NS * _HOUR_NS if self.zone == "UTC" else time_ns, self.zone)
+
+    def of(self, task: str) -> TaskSpend:
+        """The totals of ``task``, made on first use."""
+        found = self.tasks.get(task)
+        if found is None:
+            found = self.tasks[task] = TaskSpend()
+        return found
+
+    def spent_since(self, day: int, task: str | None = None) -> int:
+        """Settled spend from ``day`` on, of one task or all."""
+        chosen = self.tasks.values() if task is None else [self.of(task)]
+        return sum(amount for one in chosen for when, amount in one.days.items() if when >= day)
+
+    def reserved_since(self, day: int, task: str | None = None) -> int:
+        """Open reservations made from ``day`` on, of one task or all."""
+        return sum(
+            one.amount_nd
+            for one in self.reservations.values()
+            if one.day >= day and (task is None or one.task == task)
+        )
+
+    def _saved(self, task: str, amount_nd: int, time_ns: int) -> None:
+        if amount_nd:
+            totals, day = self.of(task), self.day_of(time_ns)
+            totals.saved_nd += amount_nd
+            totals.saved_days[day] = totals.saved_days.get(day, 0) + amount_nd
+
+    def _reserve(self, task: str, event: v.BudgetReserved, time_ns: int) -> None:
+        self.reservations[f"{event.request}#{event.attempt}"] = Reservation(
+            task=task, day=self.day_of(time_ns), amount_nd=event.amount_nd
+        )
+
+    def _settle(self, task: str, event: v.BudgetSettled, time_ns: int) -> None:
+        held = self.reservations.pop(f"{event.request}#{event.attempt}", None)
+        totals = self.of(task)
+        totals.calls += 1
+        self._spend(totals, event.amount_nd, held.day if held is not None else self.day_of(time_ns))
+
+    def _trained(self, task: str, event: v.AdapterTrained, time_ns: int) -> None:
+        if event.cost_nd:
+            totals = self.of(task)
+            totals.training_nd += event.cost_nd
+            self._spend(totals, event.cost_nd, self.day_of(time_ns))
+
+    def _spend(self, totals: TaskSpend, amount_nd: int, day: int) -> None:
+        totals.spent_nd += amount_nd
+        totals.days[day] = totals.days.get(day, 0) + amount_nd
+        if len(totals.days) > _DAYS_KEPT:
+            del totals.days[min(totals.days)]
+
+
+_day_cache: dict[tuple[str, int], int] = {}
+
+
+def day_of(time_ns: int, zone: str) -> int:
+    """The proleptic ordinal of the calendar day of ``time_ns`` (UTC) in ``zone``."""
+    key = (zone, time_ns // (_HOUR_NS // 4))  # offsets are multiples of a quarter of an hour
+    day = _day_cache.get(key)
+    if day is None:
+        if len(_day_cache) > 4096:
+            _day_cache.clear()
+        moment = dt.datetime.fromtimestamp(key[1] * 900, tz=ZoneInfo(zone))
+        day = _day_cache[key] = moment.date().toordinal()
+    return day
+
+
+def window_start(day: int, window: str) -> int:
+    """The first day of the ``day``, ``week`` (Monday) or ``month`` that ``day`` lies in."""
+    date = dt.date.fromordinal(day)
+    if window == "week":
+        return day - date.weekday()
+    if window == "month":
+        return date.replace(day=1).toordinal()
+    return day
+
+
+def window_reopens(day: int, window: str, zone: str) -> dt.datetime:
+    """The UTC instant at which the next window begins (midnight of the zone's calendar)."""
+    start = dt.date.fromordinal(window_start(day, window))
+    if window == "week":
+        following = start + dt.timedelta(days=7)
+    elif window == "month":
+        following = (start + dt.timedelta(days=32)).replace(day=1)
+    else:
+        following = start + dt.timedelta(days=1)
+    return dt.datetime.combine(following, dt.time(), tzinfo=ZoneInfo(zone)).astimezone(dt.UTC)
