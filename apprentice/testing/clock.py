@@ -7,11 +7,12 @@ the same seed therefore takes the same course, whatever the machine does meanwhi
 import asyncio
 import functools
 import inspect
+import math
 import random
 import selectors
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -59,16 +60,19 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """
 
     _scheduled: list[asyncio.TimerHandle]  # asyncio's heap of timers; its head is never a cancelled one in select()
+    _clock_resolution: float
 
     def __init__(self, start: datetime = START) -> None:
         """``start`` must carry a time zone. Raises ``ValueError`` if it does not."""
-        if start.tzinfo is None:
-            raise ValueError(f"start={start.isoformat()} has no time zone; write datetime(…, tzinfo=UTC)")
         self._now = 0.0
-        self.start_ns = round((start - _EPOCH).total_seconds()) * 10**9 + start.microsecond * 1000
         selector = _JumpingSelector()
         super().__init__(selector)
+        self._clock_resolution = math.ulp(self._now)
         selector.jump = self._jump
+        if start.tzinfo is None:
+            self.close()
+            raise ValueError(f"start={start.isoformat()} has no time zone; write datetime(…, tzinfo=UTC)")
+        self.start_ns = (start - _EPOCH) // timedelta(microseconds=1) * 1000
 
     def time(self) -> float:
         """Virtual seconds since the start."""
@@ -78,6 +82,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         if not timer_set:
             raise Deadlock(self._describe())
         self._now = max(self._now, self._scheduled[0].when())
+        self._clock_resolution = math.ulp(self._now)  # so that asyncio fires what is due now, and nothing earlier
 
     def _describe(self) -> str:
         waiting = sorted(_where(task) for task in asyncio.all_tasks(self))
