@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from apprentice.remote.limits import REQUESTS, LimitReached, RateLimiter, Turn
+from apprentice.remote.limits import REQUESTS, LimitReached, RateLimiter
 from apprentice.remote.pricing import Price
 from apprentice.remote.prompt import NotAnObject, parse_object
 from apprentice.remote.retry import Backoff, may_retry, retry_after_s
@@ -139,11 +139,11 @@ class HttpModel:
         tokens = len(body) / _BYTES_PER_TOKEN
         amounts = {REQUESTS: 1.0, "tokens": tokens, "input_tokens": tokens, "output_tokens": 1.0}
         try:
-            async with self._limiter.turn(deadline, amounts) as turn:
+            async with self._limiter.turn(deadline, amounts):
                 response = await self._send(body, deadline)
                 if isinstance(response, _Failed):
                     return response
-                return self._read(response, turn, self._ceiling_nd(body))
+                return self._read(response, self._ceiling_nd(body))
         except LimitReached as error:
             raise RemoteFailure("rate_limited", f"{self._name}: {error}") from None
 
@@ -176,9 +176,9 @@ class HttpModel:
             message = f"{self._name}: {self._url!r} is not a URL ({error}); correct the base URL in the configuration"
             raise RemoteFailure("bad_request", message) from None
 
-    def _read(self, response: httpx.Response, turn: Turn, ceiling_nd: int) -> Completion | _Failed:
+    def _read(self, response: httpx.Response, ceiling_nd: int) -> Completion | _Failed:
         now_ns = self._clock.now_ns()
-        turn.learn(self._wire.allowances(response.headers, now_ns))
+        self._limiter.learn(self._wire.allowances(response.headers, now_ns))
         if response.status_code == 200:
             try:
                 return self._wire.decode(response.content)
@@ -189,7 +189,7 @@ class HttpModel:
         may = may_retry(response.status_code, response.headers, rejection.retry)
         retry = may and rejection.kind != "spend_limit"
         if retry and rejection.kind == "rate_limited" and after_s is not None:
-            turn.refused(after_s)
+            self._limiter.pause(after_s)
         message = f"{self._name} answered with status {response.status_code}: {redact(rejection.message)}"
         return _Failed(RemoteFailure(rejection.kind, message), retry, after_s)
 

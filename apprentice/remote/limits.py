@@ -42,15 +42,12 @@ class Bucket:
         self.capacity = capacity
         self.rate = rate
         self.level = capacity
-        self.taken = 0.0
-        """All that was ever taken: tells how much went out between two moments."""
         self._at = now
 
     def take(self, amount: float, now: float) -> float:
         """Take ``amount`` and return the seconds to wait until it is covered; 0 when it is now."""
         wait = self.peek(amount, now)
         self.level -= amount
-        self.taken += amount
         return wait
 
     def peek(self, amount: float, now: float) -> float:
@@ -63,37 +60,24 @@ class Bucket:
     def give_back(self, amount: float) -> None:
         """Undo a take that was not used."""
         self.level = min(self.capacity, self.level + amount)
-        self.taken -= amount
 
-    def learn(self, allowance: Allowance, unseen: float, now: float) -> None:
-        """Believe the provider. ``unseen`` is what went out after the request that this is the answer to."""
+    def learn(self, allowance: Allowance, now: float) -> None:
+        """Believe the provider where it has less left than is known here.
+
+        The level kept here counts what is under way and not yet seen by the provider; the provider's figure counts
+        what others take from the same account. The lower one is the safer.
+        """
+        self._refill(now)
         self.capacity = max(1.0, allowance.limit)
-        used = allowance.limit - allowance.remaining
-        if used > 0 and allowance.reset_s > 0:
+        # What remains is told in whole numbers: up to one less was used, and while little is used the quotient is noise.
+        used = allowance.limit - allowance.remaining - 1
+        if used >= allowance.limit / 10 and allowance.reset_s > 0:
             self.rate = used / allowance.reset_s
-        self.level = min(self.capacity, allowance.remaining - unseen)
-        self._at = now
+        self.level = min(self.level, self.capacity, allowance.remaining)
 
     def _refill(self, now: float) -> None:
         self.level = min(self.capacity, self.level + max(0.0, now - self._at) * self.rate)
         self._at = max(now, self._at)
-
-
-class Turn:
-    """One call's place; :meth:`learn` and :meth:`refused` report what the provider said about its limits."""
-
-    def __init__(self, limiter: "RateLimiter", amounts: Mapping[str, float]) -> None:
-        self._limiter = limiter
-        self._amounts = amounts
-        self._taken_before = limiter.taken()
-
-    def learn(self, allowances: Mapping[str, Allowance]) -> None:
-        """Take in the limits that a response names."""
-        self._limiter.learn(allowances, self._taken_before)
-
-    def refused(self, retry_after_s: float) -> None:
-        """The provider asked for a pause: nobody starts a call before it is over."""
-        self._limiter.pause(retry_after_s)
 
 
 class RateLimiter:
@@ -119,7 +103,7 @@ class RateLimiter:
     @asynccontextmanager
     async def turn(
         self, deadline: float, amounts: Mapping[str, float] = MappingProxyType({REQUESTS: 1.0})
-    ) -> AsyncIterator[Turn]:
+    ) -> AsyncIterator[None]:
         """Wait for a turn and hold it. ``deadline`` is on the monotonic clock; ``amounts`` what the call uses up.
 
         Raises :class:`LimitReached`, having taken nothing, when the turn would come after the deadline.
@@ -128,32 +112,25 @@ class RateLimiter:
         self.in_flight += 1
         try:
             await self._wait(deadline, amounts)
-            yield Turn(self, amounts)
+            yield
         finally:
             self.in_flight -= 1
             self._places.release()
 
-    def learn(self, allowances: Mapping[str, Allowance], taken_before: Mapping[str, float]) -> None:
-        """Take in what a response says is left. Use :meth:`Turn.learn`, which knows what went out since."""
+    def learn(self, allowances: Mapping[str, Allowance]) -> None:
+        """Take in the limits that a response names. Rates are per minute until more is known."""
         now = self._clock.monotonic()
         for name, allowance in allowances.items():
             if allowance.limit <= 0:
                 continue
-            bucket = self._learned.get(name)
-            if bucket is None:
+            if name not in self._learned:
                 bucket = self._learned[name] = Bucket(allowance.limit, allowance.limit / 60, now)
-                unseen = float(max(0, self.in_flight - 1)) if name == REQUESTS else 0.0
-            else:
-                unseen = bucket.taken - taken_before.get(name, 0.0)
-            bucket.learn(allowance, unseen, now)
+                bucket.level -= max(0, self.in_flight - 1) if name == REQUESTS else 0
+            self._learned[name].learn(allowance, now)
 
     def pause(self, seconds: float) -> None:
-        """Let nobody start before ``seconds`` have passed."""
+        """Let nobody start before ``seconds`` have passed: what a refusal asked for."""
         self._not_before = max(self._not_before, self._clock.monotonic() + seconds)
-
-    def taken(self) -> dict[str, float]:
-        """How much of each learned limit went out so far."""
-        return {name: bucket.taken for name, bucket in self._learned.items()}
 
     async def _place(self, deadline: float) -> None:
         remaining = deadline - self._clock.monotonic()

@@ -72,7 +72,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
         counts = (usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, written_5m, cache_write_1h_tokens)
         if min(counts) < 0:
             raise ValueError(
-                f"token counts of {self.model} cannot be negative: {usage}, {cache_write_1h_tokens} of them kept for 1 h"
+                f"token counts of {self.model} cannot be negative: {usage}, {cache_write_1h_tokens} of it for 1 h"
             )
         rates = self._rates_for(usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens)
         units = (
