@@ -255,6 +255,8 @@ class Supervisor:
 
     async def _cancel_all(self) -> None:
         tasks = [child.task for child in self._children.values() if child.task is not None]
+        for child in self._children.values():
+            child.ref.close()  # an actor that answers its cancellation with a failure is not restarted
         for task in tasks:
             task.cancel()
         if tasks:

@@ -287,6 +287,31 @@ async def test_a_cancelled_shutdown_cancels_everyone_at_once(clock: VirtualClock
 
 
 @virtual_time
+async def test_an_actor_that_answers_its_cancellation_with_a_failure_is_not_restarted(clock: VirtualClock):
+    class Sulking(Fragile):
+        async def receive(self, batch: list[Any]) -> None:
+            try:
+                await super().receive(batch)
+            except asyncio.CancelledError:
+                raise RuntimeError("not now") from None
+
+    world = World(clock)
+
+    async def scope() -> None:
+        async with world.supervisor:
+            world.supervisor.start("first", lambda ref: Sulking(ref, world)).tell(("slow", NEVER_S))
+            world.start("second").tell(("slow", NEVER_S))
+
+    host = asyncio.ensure_future(scope())
+    await clock.sleep(1)
+    host.cancel()
+    await asyncio.wait({host})
+    assert host.cancelled()
+    assert world.of("first") == ["started", "failed"]
+    assert clock.monotonic() == 1
+
+
+@virtual_time
 async def test_a_stopped_name_can_be_used_again(clock: VirtualClock):
     world = World(clock)
     async with world.supervisor:
