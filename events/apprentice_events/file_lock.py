@@ -12,7 +12,7 @@ from apprentice_events.errors import LogBusy
 
 
 class FileLock:
-    """Held from construction to :meth:`release`. Raises :class:`LogBusy` if another holder is alive."""
+    """Held from construction to :meth:`release`, which is called once. Raises :class:`LogBusy` while another holds it."""
 
     def __init__(self, log: Path) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -29,9 +29,7 @@ class FileLock:
 
     def release(self) -> None:
         """Let the next one in. The file stays: removing it would let two holders lock two different files."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        os.close(self._file)
 
 
 if sys.platform == "win32":

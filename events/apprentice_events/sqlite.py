@@ -6,8 +6,10 @@ with a connection that cannot write. :meth:`SqliteLog.scan` reads in the calling
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,6 +33,8 @@ class SqliteLog:
         self._reader = reader
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="apprentice-log-reader")
         self._closed = False
+        self._finishing = threading.Lock()
+        self._finished = False
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -40,18 +44,14 @@ class SqliteLog:
         records do not verify.
         """
         path = Path(path)
-        lock = FileLock(path)
-        try:
-            connection = sqlite_file.connect_writer(path)
-            try:
-                writer = Writer(connection, str(path))
-            except BaseException:
-                connection.close()
-                raise
-        except BaseException:
-            lock.release()
-            raise
-        return cls(path, lock, writer, sqlite_file.connect_reader(path))
+        with ExitStack() as undo:
+            lock = FileLock(path)
+            undo.callback(lock.release)
+            connection = undo.enter_context(closing(sqlite_file.connect_writer(path)))
+            reader = undo.enter_context(closing(sqlite_file.connect_reader(path)))
+            log = cls(path, lock, Writer(connection, str(path)), reader)
+            undo.pop_all()
+        return log
 
     @property
     def epoch(self) -> int:
@@ -138,10 +138,14 @@ class SqliteLog:
         await self.close()
 
     def _finish(self) -> None:
-        self._writer.close()
-        self._reading.shutdown()
-        self._reader.close()
-        self._lock.release()
+        with self._finishing:  # whoever closes second waits here for the first
+            if self._finished:
+                return
+            self._reading.shutdown()
+            self._reader.close()  # before the writer's connection, so that the last one to close tidies the WAL away
+            self._writer.close()
+            self._lock.release()
+            self._finished = True
 
     def _refuse_if_closed(self) -> None:
         if self._closed:

@@ -6,6 +6,7 @@ and the writer epoch. The file is a plain SQLite database in WAL mode, readable 
 
 import os
 import sqlite3
+import struct
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
@@ -50,7 +51,9 @@ PRAGMA application_id = {APPLICATION_ID};
 def connect_writer(path: Path) -> sqlite3.Connection:
     """Open or create the file for the one writing connection. The caller holds the lock. Raises :class:`NotALog`."""
     if sqlite3.sqlite_version_info < (3, 35):
-        raise LogError(f"the log needs SQLite 3.35 or newer; this Python has {sqlite3.sqlite_version}. Use a newer one.")
+        raise LogError(
+            f"the log needs SQLite 3.35 or newer; this Python has {sqlite3.sqlite_version}. Use a newer one."
+        )
     _create_private(path)
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=128)
     try:
@@ -117,18 +120,27 @@ def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
 
 def read_tail(connection: sqlite3.Connection) -> Head:
     """The head of the file, after a check of its last records. Raises :class:`LogCorrupt`."""
-    rows = connection.execute(
-        f"SELECT {COLUMNS} FROM records ORDER BY position DESC LIMIT ?", (TAIL_ROWS + 1,)
-    ).fetchall()[::-1]
-    if not rows:
-        return Head()
-    head = Head() if rows[0][0] == 1 else Head(rows[0][0], rows[0][10])
-    for row in rows if rows[0][0] == 1 else rows[1:]:
-        record = Record(*row)
-        if record.position != head.position + 1 or record.digest != record_digest(head.digest, record):
+    query = f"SELECT {COLUMNS} FROM records ORDER BY position DESC LIMIT ?"
+    try:
+        records = [Record(*row) for row in connection.execute(query, (TAIL_ROWS + 1,))][::-1]
+    except sqlite3.DatabaseError as error:
+        raise LogCorrupt(None, f"its last records cannot be read ({error})") from error
+    head = Head()
+    if records and records[0].position > 1:
+        head = Head(records[0].position, records[0].digest)
+        del records[0]
+    for record in records:
+        if not _follows(head, record):
             raise LogCorrupt(head.position + 1, "the record does not follow from the one before it")
         head = Head(record.position, record.digest)
     return head
+
+
+def _follows(head: Head, record: Record) -> bool:
+    try:
+        return record.position == head.position + 1 and record.digest == record_digest(head.digest, record)
+    except (TypeError, AttributeError, struct.error):  # a column holds something of another type
+        return False
 
 
 def stream_version(connection: sqlite3.Connection, stream: str) -> int:
