@@ -128,11 +128,15 @@ class ActorRef[M]:
         reply.fail(AskTimeout(f"{self.name}: no answer within {timeout:g} s; it may still act on the message"))
 
     def close(self, error: Callable[[], ActorStopped] | None = None, *, abandon: bool = False) -> None:
-        """Take nothing more. With ``abandon``, what is inside is dropped and its asks are answered with the error."""
-        refusal = error or self._stopped
-        for entry in self.mailbox.close(refusal, abandon=abandon):
+        """Take nothing more. With ``abandon``, what is inside is dropped and its asks are answered with the error.
+
+        Closing again without an ``error`` keeps the first one.
+        """
+        if error is None and not self.mailbox.closed:
+            error = self._stopped
+        for entry in self.mailbox.close(error, abandon=abandon):
             if isinstance(entry, Ask):
-                entry.reply.fail(refusal())
+                entry.reply.fail(self.mailbox.refusal())
 
     def statistics(self) -> MailboxStatistics:
         """The mailbox's."""

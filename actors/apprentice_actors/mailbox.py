@@ -200,6 +200,11 @@ class Mailbox[M]:
         self._wake()
         return left
 
+    def refusal(self) -> MailboxClosed:
+        """A fresh exception as refused writers get it. Only once closed."""
+        assert self._closed is not None, f"{self.name}: not closed, so nothing is refused"
+        return self._closed()
+
     def _gone(self) -> MailboxClosed:
         return MailboxClosed(f"{self.name}: closed; what it belongs to has stopped, look up its successor")
 

@@ -154,6 +154,21 @@ async def test_an_asker_that_is_gone_harms_nobody():
     await life
 
 
+@virtual_time
+async def test_an_asker_cancelled_at_the_moment_its_ask_got_in_takes_no_answer():
+    ref: ActorRef[Any] = ActorRef("a", capacity=1)
+    ref.tell("full")
+    asking = asyncio.ensure_future(ref.ask(call("echo"), timeout=9))
+    await asyncio.sleep(0)
+    assert ref.mailbox.drain(1) == ["full"]
+    asking.cancel()
+    await asyncio.wait({asking})
+    (envelope,) = ref.mailbox.drain(1)
+    assert asking.cancelled()
+    assert envelope.reply.done
+    assert not envelope.reply.set("nobody is there")
+
+
 @pytest.mark.parametrize("broken_teardown", [False, True])
 @virtual_time
 async def test_death_answers_every_ask_taken_or_not(broken_teardown: bool, clock: VirtualClock):

@@ -90,6 +90,27 @@ async def test_a_cancelled_put_delivers_nothing():
 
 
 @virtual_time
+async def test_room_that_comes_free_goes_past_a_writer_just_cancelled():
+    mailbox: Mailbox[int] = Mailbox(1)
+    mailbox.tell(0)
+    writers = [asyncio.ensure_future(mailbox.put(n, timeout=60)) for n in (1, 2)]
+    await until_waiting(mailbox, 2)
+    writers[0].cancel()
+    assert mailbox.drain(1) == [0]
+    assert await mailbox.get() == 2
+    await asyncio.wait(writers)
+
+
+@virtual_time
+async def test_the_first_refusal_stays_until_a_sharper_one_is_given():
+    mailbox: Mailbox[int] = Mailbox(1)
+    mailbox.close()
+    mailbox.close(Gone)
+    mailbox.close(abandon=True)
+    assert type(mailbox.refusal()) is Gone
+
+
+@virtual_time
 async def test_a_cancelled_reader_loses_no_message():
     mailbox: Mailbox[int] = Mailbox(4)
     reader = asyncio.ensure_future(mailbox.get())

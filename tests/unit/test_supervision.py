@@ -125,6 +125,8 @@ async def test_one_failure_too_many_isolates_the_actor_and_its_sibling_does_not_
         assert world.supervisor.statistics()["task"].state == "isolated"
         assert await ask(sibling) == "here"
         assert world.supervisor.statistics()["sibling"].restarts == 0
+    with pytest.raises(ActorIsolated):  # it stays what it is after the shutdown too
+        await ask(ref)
     assert world.of("task") == ["started", "failed"] * 3
     assert world.of("sibling") == ["started", "closed"]
 
