@@ -5,11 +5,10 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from apprentice.config.models import Config
-from apprentice.config.types import Wants
+from apprentice.config.types import Section, Wants
 
 
 class KeyDoc(NamedTuple):
@@ -43,9 +42,7 @@ def markdown() -> str:
             lines += ["", f"## `{key.path}`", "", f"{key.description}{needed}", ""]
             lines += ["| key | takes | default | meaning |", "|---|---|---|---|"]
             continue
-        default = "required" if key.default is None else f"`{key.default}`" if key.default else ""
-        if key.default and " " in key.default:
-            default = key.default
+        default = "required" if key.default is None else key.default
         lines.append(f"| `{key.path}` | {key.type} | {default} | {key.description} |")
     return "\n".join([*head, *lines[1:], "", *_NOTATION, ""])
 
@@ -72,9 +69,9 @@ _NOTATION = [
 ]
 
 
-def section_of(annotation: Any) -> type[BaseModel] | None:
+def section_of(annotation: Any) -> type[Section] | None:
     """The model that an annotation stands for, through ``| None`` and tuples; None for plain values."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     return next((found for part in get_args(annotation) if (found := section_of(part))), None)
 
@@ -99,7 +96,7 @@ def _words(annotation: Any) -> str:
     return f"a list, each {_words(parts[0])}" if origin is tuple else "a mapping"
 
 
-def _keys(model: type[BaseModel], prefix: str) -> Iterator[KeyDoc]:
+def _keys(model: type[Section], prefix: str) -> Iterator[KeyDoc]:
     for name, field in model.model_fields.items():
         section = section_of(field.annotation)
         many = "[]" if section and get_origin(field.annotation) is tuple else ""
@@ -109,7 +106,7 @@ def _keys(model: type[BaseModel], prefix: str) -> Iterator[KeyDoc]:
             yield from _keys(section, f"{path}.")
 
 
-def _default(field: FieldInfo, section: type[BaseModel] | None) -> str | None:
+def _default(field: FieldInfo, section: type[Section] | None) -> str | None:
     """The default as it would be written in YAML; empty where leaving the key out means to have none."""
     if field.is_required():
         return None

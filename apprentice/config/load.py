@@ -2,13 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from apprentice.config import yaml_file
+from apprentice.config.mend import every_problem
 from apprentice.config.models import Config, ProviderConfig
-from apprentice.config.problems import found, located, problems
+from apprentice.config.problems import found, line_of, located
 from apprentice.errors import InvalidConfig
 
 type KnownPrice = Callable[[str, str], bool]
@@ -39,14 +37,11 @@ def loads(text: str, source: str = "the configuration") -> Config:
         raise InvalidConfig(listed or [f"is empty; {_START}"], source)
     if not isinstance(document.content, dict):
         raise InvalidConfig([f"expected keys such as `tasks:`, found {found(document.content)}; {_START}"], source)
-    try:
-        config = Config.model_validate(document.content)
-    except ValidationError as error:
-        listed += problems(error, document.lines)
-        listed += [text for text in _same_names(document) if text not in listed]
+    said = sorted(every_problem(document.content), key=lambda item: line_of(item[0], document.lines) or 0)
+    listed += [located(where, text, document.lines) for where, text in said]
     if listed:
         raise InvalidConfig(listed, source)
-    return config
+    return Config.model_validate(document.content)
 
 
 def check(config: Config, *, known_price: KnownPrice, source: str = "the configuration") -> None:
@@ -72,25 +67,6 @@ def _unpriced(provider: ProviderConfig, index: int) -> str:
         f"{where}.price: missing: the price of `{provider.model}` at {provider.provider} is not known, and without it "
         "no budget could hold. Look it up and add it, in US dollars per million tokens:\n" + "\n".join(lines)
     )
-
-
-def _same_names(document: yaml_file.Document) -> list[str]:
-    """Task names given twice, read from the file itself: other problems keep the models from comparing them."""
-    tasks = document.content.get("tasks")
-    names: list[Any] = [task.get("name") if isinstance(task, dict) else None for task in _listed(tasks)]
-    return [
-        located(
-            ("tasks", index, "name"),
-            f"`{name}` is the name of tasks[{names.index(name)}] too; rename one",
-            document.lines,
-        )
-        for index, name in enumerate(names)
-        if isinstance(name, str) and name in names[:index]
-    ]
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _anchored(config: Config, folder: Path) -> Config:

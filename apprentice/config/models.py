@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -48,6 +48,8 @@ class PriceConfig(Section):
 
 class ProviderConfig(Section):
     """One remote model behind one provider."""
+
+    compared: ClassVar = frozenset({"provider"})
 
     provider: ProviderName = Field(description="Who serves the model; decides the wire format.")
     model: Text = Field(description="The model's exact name at the provider.")
@@ -111,6 +113,8 @@ class RemoteConfig(ProviderConfig):
 
 class LocalConfig(Section):
     """The student: what serves local answers and how it is trained."""
+
+    compared: ClassVar = frozenset({"backend"})
 
     backend: BackendName = Field(
         "embedded", description="What serves local versions; embedded needs no server, no GPU and no download."

@@ -1,32 +1,24 @@
-"""From validation errors to problems a person can act on: where, what was expected, what was found, what was meant."""
+"""From one validation error to what a person can act on: where, what was expected, what was found, what was meant."""
 
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from apprentice.config.document import section_of, wanted
 from apprentice.config.models import Config
-from apprentice.config.types import Findings, Where
+from apprentice.config.types import Findings, Section, Where
 from apprentice.config.yaml_file import spell
 from apprentice.notation import SchemaError, nearest
 
 _FOUND_MAX = 60
 
 
-def problems(error: ValidationError, lines: Mapping[Where, int]) -> list[str]:
-    """All problems of one validation, in the order of the file's lines."""
-    said = [(where, text) for details in error.errors() for where, text in _explain(details)]
-    said.sort(key=lambda item: _line(item[0], lines) or 0)
-    return [located(where, text, lines) for where, text in said]
-
-
 def located(where: Where, text: str, lines: Mapping[Where, int]) -> str:
     """``tasks[0].name (line 3): text``."""
-    line = _line(where, lines)
+    line = line_of(where, lines)
     path = spell(where) or "the file"
     return f"{path}{f' (line {line})' if line else ''}: {text}"
 
@@ -45,9 +37,15 @@ def found(value: Any) -> str:
     return f"`{text}`" if len(text) <= _FOUND_MAX else f"`{text[:_FOUND_MAX]}…`"
 
 
-def _explain(details: ErrorDetails) -> Iterator[tuple[Where, str]]:
-    where: Where = tuple(step for step in details["loc"] if step != "*" and step != "[key]")
-    section, field = _place(where)
+def place_of(details: ErrorDetails) -> Where:
+    """Where in the file an error is, without the steps that the models add."""
+    return tuple(step for step in details["loc"] if step not in ("*", "[key]"))
+
+
+def explain(details: ErrorDetails) -> Iterator[tuple[Where, str]]:
+    """The problems that one error stands for."""
+    where = place_of(details)
+    section, field = key_at(where)
     cause = details.get("ctx", {}).get("error")
     if isinstance(cause, Findings):
         yield from ((where + below, text) for below, text in cause.found)
@@ -80,9 +78,9 @@ def _mismatch(field: FieldInfo, details: ErrorDetails, *, item: bool) -> str:
     return f"expected {words}, found {found(value)}{hint}"
 
 
-def _place(where: Where) -> tuple[type[BaseModel], FieldInfo | None]:
+def key_at(where: Where) -> tuple[type[Section], FieldInfo | None]:
     """The section that a path leads into and the key it names there; None where it names the section itself."""
-    section: type[BaseModel] = Config
+    section: type[Section] = Config
     field: FieldInfo | None = None
     for step in where:
         if isinstance(step, int):
@@ -100,6 +98,6 @@ def _steps(path: str) -> Where:
     return tuple(part for part in path.split(".") if part)
 
 
-def _line(where: Where, lines: Mapping[Where, int]) -> int | None:
+def line_of(where: Where, lines: Mapping[Where, int]) -> int | None:
     """The line of the nearest enclosing thing that stands in the file."""
     return next((lines[where[:size]] for size in range(len(where), 0, -1) if where[:size] in lines), None)

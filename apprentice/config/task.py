@@ -1,7 +1,7 @@
 """The ``tasks`` section: what one task is, how its answers are judged, and what is promised for it."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -32,6 +32,8 @@ _NUMERIC = frozenset({"integer", "number", None})
 
 class ThresholdsConfig(Section):
     """When a task moves between phases."""
+
+    compared: ClassVar = frozenset({"phase2_to_phase3", "coaching_trigger", "emergency_threshold"})
 
     phase1_to_phase2: Count = Field(50, description="Examples to collect before the first local version is trained.")
     phase2_to_phase3: Share = Field(
@@ -77,6 +79,8 @@ class TaskBudgetConfig(Section):
 
 class TaskConfig(Section):
     """One recurring task."""
+
+    compared: ClassVar = frozenset({"evaluator", "output_schema", "match_fields"})
 
     name: Name = Field(description="The name that callers submit to.")
     description: Text = Field(description="What the task is, in a sentence; the models are told.")

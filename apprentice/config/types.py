@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
@@ -34,6 +34,9 @@ class Section(BaseModel):
     """A mapping of the file: frozen, and closed, so that a key nothing reads is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    compared: ClassVar[frozenset[str]] = frozenset()
+    """Keys that checks across the section read; where one of them is wrong itself, those checks say nothing."""
 
 
 def _number(value: Any) -> Any:
@@ -85,7 +88,7 @@ HalfShare = Annotated[float, BeforeValidator(_number), Field(gt=0, le=0.5), Want
 Seconds = Annotated[
     float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False), Wants("a number of seconds above 0")
 ]
-Weight = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False), Wants("a number above 0")]
+Weight = Annotated[float, BeforeValidator(_number), Field(gt=0, le=1e6), Wants("a number above 0 and up to 1000000")]
 Money = Annotated[
     Decimal, BeforeValidator(_number), Field(ge=0, le=1_000_000_000), Wants("an amount in US dollars of at least 0")
 ]
@@ -98,7 +101,9 @@ Tolerance = Annotated[
     BeforeValidator(_everywhere),
     Wants("a number of at least 0, or one for each field: `{price: 0.01}`"),
 ]
-Weights = Annotated[dict[str, Weight], Wants("a number above 0 for each field: `{category: 2, priority: 1}`")]
+Weights = Annotated[
+    dict[str, Weight], Wants("a number above 0 and up to 1000000 for each field: `{category: 2, priority: 1}`")
+]
 InputSchema = Annotated[
     Schema | None, BeforeValidator(_input_schema), _as_json, Wants("fields such as `{text: str}`, or a JSON Schema")
 ]

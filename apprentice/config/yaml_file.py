@@ -1,7 +1,7 @@
 """Reading YAML the way people mean it, with the line of every key.
 
 Beside PyYAML's safe loader: only ``true`` and ``false`` are booleans (a choice called ``no`` stays text, as YAML 1.2
-has it), dates and ``12:30`` stay text, ``1e-3`` is a number, and a key that is given twice is a problem.
+has it), dates and ``12:30`` stay text, ``1e-3`` is a number, keys are always text, and one given twice is a problem.
 """
 
 import re
@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from apprentice.config.types import Where
+
+_TEXT, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 
 
 class Document(NamedTuple):
@@ -78,10 +80,12 @@ def _walk(node: yaml.Node, where: Where, lines: dict[Where, int], problems: list
     elif isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
+                key.tag = _TEXT
             name = str(key.value)
             below = (*where, name)
             line = key.start_mark.line + 1
-            if name in seen and name != "<<":
+            if name in seen and key.tag != _MERGE:
                 problems.append(f"{spell(below)} (line {line}): given already on line {lines[below]}; keep one")
                 continue
             seen.add(name)

@@ -41,6 +41,17 @@ class Fields:
             agreed = False if mine is ABSENT or its is ABSENT else None
             yield Pair(path, self._weights.get(path, 1.0), mine, its, agreed)
 
+    def mean(self, scores: list[tuple[float, float]]) -> float:
+        """Mean of (weight, score) pairs.
+
+        Where nothing was left to compare it is 1 if the schema explains that (both lack the same optional fields),
+        and 0 if not: two empty answers are no evidence of agreement.
+        """
+        total = sum(weight for weight, _ in scores)
+        if not total:
+            return 1.0 if self._optional else 0.0
+        return min(1.0, sum(weight * score for weight, score in scores) / total)
+
 
 class Absent:
     """The type of :data:`ABSENT`."""
@@ -61,9 +72,3 @@ def find(answer: JsonObject, path: str) -> Any:
             return ABSENT
         value = value[name]
     return value
-
-
-def weighted_mean(scores: list[tuple[float, float]]) -> float:
-    """Mean of (weight, score) pairs; 1 where nothing was left to compare: both answers lack the same optional fields."""
-    total = sum(weight for weight, _ in scores)
-    return min(1.0, sum(weight * score for weight, score in scores) / total) if total else 1.0

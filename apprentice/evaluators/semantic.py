@@ -7,7 +7,7 @@ from math import sqrt
 from typing import Any, Protocol
 
 from apprentice.evaluators.base import EvaluatorError
-from apprentice.evaluators.fields import Fields, Pair, weighted_mean
+from apprentice.evaluators.fields import Fields, Pair
 from apprentice.evaluators.structured import Likeness
 from apprentice_actors.ports import JsonObject, Question
 
@@ -59,7 +59,7 @@ class SemanticSimilarity:
                 texts.append((pair.weight, *words))
         alike = await self._similarities([(left, right) for _, left, right in texts])
         scores += [(weight, score) for (weight, _, _), score in zip(texts, alike, strict=True)]
-        return weighted_mean(scores)
+        return self._fields.mean(scores)
 
     def _texts(self, pair: Pair) -> tuple[str, str] | None:
         left, right = _as_text(pair.local), _as_text(pair.remote)

@@ -6,7 +6,7 @@ from typing import Any
 from unicodedata import normalize
 
 from apprentice.evaluators.base import same
-from apprentice.evaluators.fields import Fields, weighted_mean
+from apprentice.evaluators.fields import Fields
 from apprentice_actors.ports import JsonObject, Question
 
 
@@ -57,7 +57,7 @@ class StructuredMatch:
         if local is None or remote is None:
             return 0.0
         agree = self._likeness.agree
-        return weighted_mean(
+        return self._fields.mean(
             [
                 (pair.weight, float(agree(pair.path, pair.local, pair.remote) if pair.agreed is None else pair.agreed))
                 for pair in self._fields.pairs(local, remote)
