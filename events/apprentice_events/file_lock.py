@@ -12,7 +12,7 @@ from apprentice_events.errors import LogBusy
 
 
 class FileLock:
-    """Held from construction to :meth:`release`, which is called once. Raises :class:`LogBusy` while another holds it."""
+    """Held from construction to :meth:`release`, which is called once. Raises :class:`LogBusy` if it is taken."""
 
     def __init__(self, log: Path) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
