@@ -5,7 +5,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from apprentice.evaluators.base import EvaluatorError
+from apprentice.evaluators.base import EvaluatorError, place_of
 from apprentice_actors.ports import JsonObject, Question
 
 type ScoreFunction = Callable[[JsonObject, JsonObject, JsonObject], Any]
@@ -33,7 +33,7 @@ class Custom:
             if inspect.isawaitable(result):
                 result = await result
         except Exception as error:
-            text = f"the custom evaluator {self._dotted} raised {type(error).__name__}: {error}; correct the function"
+            text = f"the custom evaluator {self._dotted} raised {place_of(error)}; correct the function"
             raise EvaluatorError(text) from error
         return self._checked(result)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from math import sqrt
 from typing import Any, Protocol
 
-from apprentice.evaluators.base import EvaluatorError
+from apprentice.evaluators.base import EvaluatorError, place_of
 from apprentice.evaluators.fields import Fields, Pair
 from apprentice.evaluators.structured import Likeness
 from apprentice_actors.ports import JsonObject, Question
@@ -81,7 +81,7 @@ class SemanticSimilarity:
         try:
             rows = [[float(x) for x in row] for row in await asyncio.to_thread(self._encoder.encode, texts)]
         except Exception as error:
-            text = f"{self.method} failed on {len(texts)} texts: {error!r}; check the encoder of the configuration"
+            text = f"{self.method} failed on {len(texts)} texts with {place_of(error)}; check the encoder of the configuration"
             raise EvaluatorError(text) from error
         if len(rows) != len(texts):
             raise EvaluatorError(f"{self.method} gave {len(rows)} vectors for {len(texts)} texts; one each is needed")
@@ -109,6 +109,8 @@ def _counted(left: Iterable[str], right: Iterable[str]) -> float:
 
 
 def _cosine(left: Sequence[float], right: Sequence[float]) -> float:
+    if len(left) != len(right):
+        raise EvaluatorError(f"the encoder gave vectors of {len(left)} and {len(right)} numbers; check the encoder")
     dot = sum(a * b for a, b in zip(left, right, strict=True))
     norm = sqrt(sum(a * a for a in left) * sum(b * b for b in right))
     score = dot / norm if norm else 0.0

@@ -49,9 +49,5 @@ def test_defaults_in_the_page_are_the_defaults_of_the_models():
 
 def test_the_shipped_file_shows_every_key():
     shown = (ROOT / "apprentice.yaml").read_text(encoding="utf-8")
-    hidden = [
-        key.path
-        for key in describe()
-        if f"{key.path.split('.')[-1].removesuffix('[]')}:" not in shown
-    ]
+    hidden = [key.path for key in describe() if f"{key.path.split('.')[-1].removesuffix('[]')}:" not in shown]
     assert hidden == []

@@ -34,7 +34,7 @@ READ_WHOLE = ("price.", "currency")
 """Prices go to the price table as one mapping; of the currency the configuration itself refuses all but one."""
 
 
-@pytest.mark.skipif(not (ROOT / "apprentice" / "runtime.py").exists(), reason="nothing can read before the runtime is there")
+@pytest.mark.skipif(not (ROOT / "apprentice" / "runtime.py").exists(), reason="the runtime is not there")
 @pytest.mark.parametrize("path", PATHS)
 def test_every_key_is_read(path):
     if any(part in path for part in READ_WHOLE):
