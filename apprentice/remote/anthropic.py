@@ -137,6 +137,17 @@ class MessagesFormat:
 
     def encode(self, question: Question) -> bytes:
         """The request body: system text, examples as earlier turns, the input, and the schema if it can be enforced."""
+        try:
+            return canonical_json(self._body(question)).encode()
+        except (ValueError, TypeError, RecursionError) as error:
+            # The error itself may quote the input, which must not reach the log.
+            raise RemoteFailure(
+                "bad_request",
+                f"the input of task {question.task!r} cannot be written as JSON ({type(error).__name__}): send finite "
+                "numbers, whole characters (no half of a surrogate pair) and plain lists and objects",
+            ) from None
+
+    def _body(self, question: Question) -> dict[str, Any]:
         schema = None if question.output_schema is None else sendable(question.output_schema)
         prompt = compose(question, schema_is_enforced=schema is not None)
         body: dict[str, Any] = {
@@ -152,14 +163,7 @@ class MessagesFormat:
             body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
         if self._temperature is not None:
             body["temperature"] = self._temperature
-        try:
-            return canonical_json(body).encode()
-        except UnicodeEncodeError:
-            raise RemoteFailure(
-                "bad_request",
-                f"the input of task {question.task!r} contains half of a surrogate pair, which no JSON text can carry; "
-                "decode the text it came from correctly",
-            ) from None
+        return body
 
     def decode(self, body: bytes) -> Completion:
         """Read a message. Raises :class:`Malformed` for anything else under status 200."""

@@ -69,7 +69,7 @@ class Bucket:
         """
         self._refill(now)
         self.capacity = max(1.0, allowance.limit)
-        # What remains is told in whole numbers: up to one less was used, and while little is used the quotient is noise.
+        # What remains is told in whole numbers: up to one less was used, and of little the quotient is noise.
         used = allowance.limit - allowance.remaining - 1
         if used >= allowance.limit / 10 and allowance.reset_s > 0:
             self.rate = used / allowance.reset_s
@@ -125,7 +125,8 @@ class RateLimiter:
                 continue
             if name not in self._learned:
                 bucket = self._learned[name] = Bucket(allowance.limit, allowance.limit / 60, now)
-                bucket.level -= max(0, self.in_flight - 1) if name == REQUESTS else 0
+                # The others under way went out before there was a count; the provider may not have seen them yet.
+                bucket.level = allowance.remaining - (max(0, self.in_flight - 1) if name == REQUESTS else 0)
             self._learned[name].learn(allowance, now)
 
     def pause(self, seconds: float) -> None:

@@ -137,12 +137,13 @@ def _check_output_config(config: Any) -> JsonObject | None:
     wanted = config.get("format") if isinstance(config, dict) else None
     if not isinstance(wanted, dict) or set(wanted) != {"type", "schema"} or wanted["type"] != "json_schema":
         raise _bad("output_config.format: {type: json_schema, schema} is required")
-    _check_schema(wanted["schema"], "output_config.format.schema")
+    check_schema(wanted["schema"], "output_config.format.schema")
     schema: JsonObject = wanted["schema"]
     return schema
 
 
-def _check_schema(part: Any, path: str) -> None:
+def check_schema(part: Any, path: str) -> None:
+    """Refuse a schema that the provider could not enforce, at whatever depth. Raises :class:`Wrong`."""
     if not isinstance(part, dict):
         raise _bad(f"{path}: a schema object is required")
     if rules := sorted(_UNENFORCEABLE & set(part)):
@@ -151,11 +152,11 @@ def _check_schema(part: Any, path: str) -> None:
         raise _bad(f"{path}: additionalProperties must be false")
     for group in ("properties", "$defs"):
         for name, child in part.get(group, {}).items():
-            _check_schema(child, f"{path}.{group}.{name}")
+            check_schema(child, f"{path}.{group}.{name}")
     if "items" in part:
-        _check_schema(part["items"], f"{path}.items")
+        check_schema(part["items"], f"{path}.items")
     for index, option in enumerate(part.get("anyOf", ())):
-        _check_schema(option, f"{path}.anyOf.{index}")
+        check_schema(option, f"{path}.anyOf.{index}")
 
 
 def _as_object(text: str) -> JsonObject:
