@@ -1,0 +1,1 @@
+"""Local models: servers of trained versions behind :class:`apprentice_actors.ports.LocalModel`."""

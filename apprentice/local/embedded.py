@@ -1,0 +1,117 @@
+"""The embedded local model: answers inside this process, without a server, a GPU or a download."""
+
+import asyncio
+import importlib.util
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from apprentice.errors import ApprenticeError, MissingExtra
+from apprentice.training.versions import VersionError, check_manifest
+from apprentice_actors.ports import JsonObject, LocalAnswer, LocalFailure, Question
+
+if TYPE_CHECKING:
+    from apprentice.local.encoder import Encoder
+    from apprentice.local.student import Student
+
+BASE = "embedded"
+"""The base model's name in the manifests of embedded versions."""
+
+
+def require_extra() -> None:
+    """Raise :class:`MissingExtra` unless what the embedded model needs is installed."""
+    missing = [name for name in ("numpy", "safetensors") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtra(
+            f"the embedded local model needs {' and '.join(missing)}; install it: pip install 'apprentice[embedded]'"
+        )
+
+
+class EmbeddedModel:
+    """Any number of embedded versions side by side. Implements :class:`apprentice_actors.ports.LocalModel`.
+
+    Answers from n-grams take under a millisecond and are computed at once; an encoder works in one thread of its own.
+    """
+
+    def __init__(self, encoder: "Encoder | None" = None) -> None:
+        """``encoder`` serves the versions that name it; others are loaded by the name in the version."""
+        require_extra()
+        self._students: dict[str, Student] = {}
+        self._encoders: dict[str, Encoder] = {} if encoder is None else {encoder.name: encoder}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="embedded")
+        self._closed = False
+
+    async def load(self, version: str, folder: Path) -> None:
+        """Verify every file against the manifest, load, and answer once."""
+        if self._closed:
+            raise LocalFailure(f"{version} cannot be loaded: the embedded model is closed")
+        if version not in self._students:
+            self._students[version] = await self._in_thread(self._read, version, folder)
+
+    async def unload(self, version: str) -> None:
+        """Forget a version; unknown names are ignored."""
+        self._students.pop(version, None)
+
+    def loaded(self) -> frozenset[str]:
+        """The versions that can be asked."""
+        return frozenset(self._students)
+
+    async def answer(self, question: Question, version: str) -> LocalAnswer:
+        """Answer with one version. ``latency_ms`` includes waiting for the encoder's thread."""
+        student = self._students.get(version)
+        if student is None:
+            known = ", ".join(sorted(self._students)) or "none"
+            raise LocalFailure(f"{version} is not loaded (loaded: {known}); load it before asking it")
+        start = time.perf_counter()
+        if student.card.encoder is None:
+            output, p_agree = _ask(student, question.input, version)
+        else:
+            output, p_agree = await self._in_thread(_ask, student, question.input, version)
+        return LocalAnswer(output=output, p_agree=p_agree, latency_ms=(time.perf_counter() - start) * 1000.0)
+
+    async def healthy(self) -> bool:
+        """Whether it is open: there is no server that could be down."""
+        return not self._closed
+
+    async def aclose(self) -> None:
+        """Forget all versions and end the thread."""
+        self._closed = True
+        self._students.clear()
+        self._thread.shutdown(wait=False)
+
+    async def _in_thread[*A, T](self, call: Callable[[*A], T], *args: *A) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
+
+    def _read(self, version: str, folder: Path) -> "Student":
+        from apprentice.local.student import Student
+
+        try:
+            manifest = check_manifest(folder)
+            if manifest.version != version or manifest.base != BASE:
+                raise LocalFailure(
+                    f"{folder} holds {manifest.version} of {manifest.base}, not {version} of {BASE}; "
+                    "give the folder of that version"
+                )
+            student = Student.load(folder, self._encoder)
+        except (VersionError, ApprenticeError, ValueError, KeyError, OSError, msgspec.MsgspecError) as error:
+            raise LocalFailure(f"{version} cannot be loaded: {error}") from error
+        _ask(student, {"warm": "up"}, version)
+        return student
+
+    def _encoder(self, name: str) -> "Encoder":
+        from apprentice.local.encoder import SentenceEncoder
+
+        if name not in self._encoders:
+            self._encoders[name] = SentenceEncoder(name)
+        return self._encoders[name]
+
+
+def _ask(student: "Student", value: JsonObject, version: str) -> tuple[JsonObject, float]:
+    try:
+        return student.answer([value])[0]
+    except (ValueError, IndexError, TypeError) as error:
+        raise LocalFailure(f"{version} could not answer: {type(error).__name__}: {error}") from error

@@ -1,0 +1,1 @@
+"""Trainers behind :class:`apprentice_actors.ports.Trainer`, and the versions they make."""
