@@ -56,7 +56,9 @@ CONSTRAINTS: Mapping[str, frozenset[str] | None] = {
 }
 """Constraints of the notation and the JSON Schema types each applies to; None for all of them."""
 
-DEPTH_MAX = 32
+LISTS_MAX = 16
+"""Most levels of `list[…]` in one type."""
+
 _LIST = re.compile(r"^(?:list|array)\[(.+)\]$")
 
 
@@ -89,8 +91,8 @@ def is_json_schema(notation: Mapping[Any, Any]) -> bool:
     )
 
 
-def translate(notation: Mapping[Any, Any], *, closed: bool) -> JsonObject:
-    """Translate the short notation of an object. ``closed`` refuses fields that it does not name.
+def translate(notation: Mapping[str, Any], *, closed: bool) -> JsonObject:
+    """Translate the short notation of an object, JSON values only. ``closed`` refuses fields that it does not name.
 
     Raises :class:`SchemaError` with all problems found.
     """
@@ -120,19 +122,17 @@ class _Translation:
         self.problems.append(SchemaProblem(path, text))
         return {}
 
-    def fields(self, notation: Mapping[Any, Any], path: str) -> JsonObject:
+    def fields(self, notation: Mapping[str, Any], path: str) -> JsonObject:
         """An object with named fields."""
-        if path.count(".") >= DEPTH_MAX:
-            return self.problem(path, f"nested deeper than {DEPTH_MAX} levels; flatten the schema")
         if not notation:
             return self.problem(path, "has no fields; name at least one, such as `text: str`, or write `dict`")
         properties: JsonObject = {}
         required: list[str] = []
         for key, value in notation.items():
-            if not isinstance(key, str) or not key.removesuffix("?").strip():
-                self.problem(path, f"the field name {key!r} is not text; write it in quotes")
-                continue
             name = key.removesuffix("?").strip()
+            if not name or "." in name:
+                self.problem(path, f"`{key}` cannot be the name of a field; choose one without dots that is not empty")
+                continue
             below = f"{path}.{name}" if path else name
             if name in properties:
                 self.problem(below, "is given twice, once with `?` and once without; keep one")
@@ -159,6 +159,8 @@ class _Translation:
     def named(self, text: str, path: str) -> JsonObject:
         """A type by name, such as ``int``, ``str?`` or ``list[str]``."""
         bare = text.strip().removesuffix("?").strip()
+        if bare.count("[") > LISTS_MAX:
+            return self.problem(path, f"lists in lists more than {LISTS_MAX} deep; flatten the schema")
         if inner := _LIST.match(bare):
             return {"type": "array", "items": self.named(inner[1], f"{path}[]")}
         if bare not in TYPES:

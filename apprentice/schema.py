@@ -52,6 +52,8 @@ class Schema:
         if not isinstance(notation, Mapping):
             text = f"expected fields such as `{{text: str}}` or a JSON Schema, found {notation!r}"
             raise SchemaError([SchemaProblem("", text)])
+        if trouble := unfit(dict(notation)):
+            raise SchemaError([SchemaProblem("", trouble)])
         if not is_json_schema(notation):
             return cls(translate(notation, closed=closed))
         if problems := list(_faults(dict(notation))):

@@ -81,7 +81,7 @@ class SemanticSimilarity:
         try:
             rows = [[float(x) for x in row] for row in await asyncio.to_thread(self._encoder.encode, texts)]
         except Exception as error:
-            text = f"{self.method} failed on {len(texts)} texts with {place_of(error)}; check the encoder of the configuration"
+            text = f"{self.method} failed on {len(texts)} texts with {place_of(error)}; check the encoder"
             raise EvaluatorError(text) from error
         if len(rows) != len(texts):
             raise EvaluatorError(f"{self.method} gave {len(rows)} vectors for {len(texts)} texts; one each is needed")

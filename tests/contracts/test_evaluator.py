@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apprentice.config import TaskConfig
@@ -101,6 +101,7 @@ answers = st.dictionaries(
 def test_scores_lie_in_the_unit_interval_and_do_not_depend_on_the_side_or_the_time(make):
     evaluator = make()
 
+    @settings(max_examples=60, deadline=None)
     @given(answers, answers)
     def holds(left: JsonObject, right: JsonObject) -> None:
         async def scores() -> list[float]:

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apprentice.json_values import unfit
@@ -48,6 +48,7 @@ def example_of(schema: dict[str, Any]) -> Any:
     return {"string": "", "integer": 1, "number": 0.5, "boolean": True, None: None}[schema.get("type")]
 
 
+@settings(max_examples=60, deadline=None)
 @given(objects)
 def test_every_notation_gives_a_schema_that_its_own_example_fits(notation):
     schema = Schema.parse(notation, closed=True)
@@ -56,6 +57,7 @@ def test_every_notation_gives_a_schema_that_its_own_example_fits(notation):
     assert schema.fields == tuple(name.removesuffix("?") for name in notation)
 
 
+@settings(max_examples=60, deadline=None)
 @given(objects)
 def test_every_required_field_is_missed_and_every_optional_one_is_not(notation):
     schema = Schema.parse(notation, closed=True)
@@ -67,12 +69,14 @@ def test_every_required_field_is_missed_and_every_optional_one_is_not(notation):
         assert reason is None or reason.startswith(f"{name}: missing")
 
 
+@settings(max_examples=60, deadline=None)
 @given(objects, junk)
 def test_a_check_never_raises_and_agrees_with_itself(notation, value):
     schema = Schema.parse(notation, closed=True)
     assert schema.check(value) == schema.check(value)
 
 
+@settings(max_examples=60, deadline=None)
 @given(junk)
 def test_a_notation_is_translated_or_refused_never_anything_else(notation):
     try:
@@ -82,12 +86,14 @@ def test_a_notation_is_translated_or_refused_never_anything_else(notation):
     assert Schema(schema.json_schema) == schema
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.dictionaries(texts, json_values, max_size=4))
 def test_every_json_object_is_fit_and_survives_the_wire(value):
     assert unfit(value) is None
     assert ANY_OBJECT.check(json.loads(json.dumps(value))) is None
 
 
+@settings(max_examples=60, deadline=None)
 @given(junk)
 def test_what_is_fit_can_be_encoded(value):
     if unfit(value) is None:
