@@ -167,7 +167,9 @@ async def test_readers_cannot_write(log):
         await log._look_up(lambda reader: reader.execute("DELETE FROM records"))
 
 
-@pytest.mark.parametrize("statement", ["COMMIT", "BEGIN", "INSERT INTO records", "INSERT OR IGNORE INTO bodies"])
+@pytest.mark.parametrize(
+    "statement", ["COMMIT", "BEGIN", "INSERT OR ROLLBACK INTO records", "INSERT OR IGNORE INTO bodies"]
+)
 async def test_a_failed_commit_poisons_the_log_for_good(path, log, statement):
     await log.append("a", 0, [ended()], time_ns=1)
     writer, whole = log._writer, log._writer._connection
@@ -209,12 +211,16 @@ async def test_a_writer_that_was_overtaken_writes_nothing(path, log):
         other.execute("UPDATE meta SET epoch = epoch + 1")  # the loser holds no lock either
 
 
-async def test_many_appends_share_a_commit(log):
-    commits = []
+async def test_many_appends_share_a_commit_and_a_wake_up(log, monkeypatch):
+    commits, wakes = [], []
+    loop = asyncio.get_running_loop()
+    wake = loop.call_soon_threadsafe
+    monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *call: (wakes.append(call), wake(*call))[1])
     log._writer._connection.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
     await asyncio.gather(*(log.append(f"s{n}", 0, [ended()], time_ns=1) for n in range(300)))
     log._writer._connection.set_trace_callback(None)
     assert 1 <= len(commits) <= 100
+    assert len(wakes) == len(commits)
 
 
 @pytest.mark.parametrize("size", [1, 15, 16, 17, 47, 513, 1300])
