@@ -38,7 +38,7 @@ class CallerError(ApprenticeError):
 class InvalidConfig(CallerError):
     """The configuration is wrong. ``problems`` lists every finding: path, what was expected, what to write."""
 
-    def __init__(self, problems: list[str], source: str = "the configuration"):
+    def __init__(self, problems: list[str], source: str = "the configuration") -> None:
         self.problems = problems
         self.source = source
         listed = "\n".join(f"  - {problem}" for problem in problems)
@@ -96,7 +96,7 @@ class Decided(ApprenticeError):
 class BudgetExhausted(Decided):
     """A cap stands in the way. ``reopens`` is the UTC time at which its window reopens, ISO 8601."""
 
-    def __init__(self, message: str, reopens: str = ""):
+    def __init__(self, message: str, reopens: str = "") -> None:
         super().__init__(message)
         self.reopens = reopens
 

@@ -7,6 +7,7 @@ decisions need comes in with the command: the coin is in :class:`Request`, the t
 from typing import Literal
 
 import msgspec
+
 from apprentice_events.vocabulary import AdapterTrained, BudgetReserved, Digest, TokenUsage
 
 type Role = Literal["champion", "rival"]
@@ -98,10 +99,11 @@ class LocalReturned(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     role: Role
     outcome: LocalOk | LocalBad
+    shadow: bool = False
 
 
 class RemoteReturned(msgspec.Struct, frozen=True, kw_only=True):
-    """The remote model is done with a request. ``expired``: the request's deadline leaves no time for another attempt."""
+    """The remote model is done with a request. ``expired``: its deadline leaves no time for another attempt."""
 
     request: Request
     attempt: int
@@ -149,11 +151,12 @@ class TrainingDone(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TrainingBroke(msgspec.Struct, frozen=True, kw_only=True):
-    """No version was made."""
+    """No version was made. ``interrupted``: the runtime stopped, the training did nothing wrong."""
 
     job: str
     version: str
     reason: str
+    interrupted: bool = False
 
 
 class HeldOutRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,12 +213,8 @@ class Review(msgspec.Struct, frozen=True, kw_only=True):
     """Look at the standing rules again (sent at start and after a changed configuration)."""
 
 
-type RequestCommand = (
-    Submit | Reserved | ReservationRefused | LocalReturned | RemoteReturned | Scored | ScoringFailed
-)
-type TrainingCommand = (
-    TrainingBegan | TrainingMoved | TrainingDone | TrainingBroke | ValidationDone | ValidationBroke
-)
+type RequestCommand = Submit | Reserved | ReservationRefused | LocalReturned | RemoteReturned | Scored | ScoringFailed
+type TrainingCommand = TrainingBegan | TrainingMoved | TrainingDone | TrainingBroke | ValidationDone | ValidationBroke
 type PersonCommand = CorrectionGiven | FeedbackGiven | OperatorAsked | Review
 type Command = RequestCommand | TrainingCommand | PersonCommand
 
@@ -234,11 +233,12 @@ class Reserve(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AskLocal(msgspec.Struct, frozen=True, kw_only=True):
-    """Ask a local version."""
+    """Ask a local version; in the shadow where the remote answers the caller whatever it says."""
 
     request: Request
     version: str
     role: Role
+    shadow: bool = False
 
 
 class CallRemote(msgspec.Struct, frozen=True, kw_only=True):
@@ -299,14 +299,5 @@ class DropVersion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 type Effect = (
-    Reserve
-    | AskLocal
-    | CallRemote
-    | Score
-    | Reply
-    | ReplyError
-    | StartTraining
-    | Validate
-    | LoadVersion
-    | DropVersion
+    Reserve | AskLocal | CallRemote | Score | Reply | ReplyError | StartTraining | Validate | LoadVersion | DropVersion
 )

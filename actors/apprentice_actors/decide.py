@@ -1,7 +1,7 @@
 """``decide(state, settings, command, now_ns) -> Decision``: the one door into the pure core.
 
-It is a table from commands to the functions of :mod:`journey` and :mod:`lessons`. It never changes the state; the caller
-folds the events, then asks the standing rules of :mod:`review`, and starts the effects once everything is durable.
+It is a table from commands to the functions of :mod:`journey` and :mod:`lessons`. It never changes the state; the
+caller folds the events, asks the standing rules of :mod:`review`, and starts the effects once everything is durable.
 """
 
 from collections.abc import Callable

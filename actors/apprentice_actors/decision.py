@@ -1,6 +1,7 @@
 """The result of deciding: events to record, effects to start once they are durable."""
 
 import msgspec
+
 from apprentice_events.vocabulary import Event
 
 from .commands import Effect

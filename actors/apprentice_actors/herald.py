@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 
 import msgspec
+
 from apprentice_events import vocabulary as v
 
 from .actor import Actor, ActorRef

@@ -49,7 +49,7 @@ def reserved(state: TaskState, settings: TaskSettings, command: c.Reserved, now_
             events += route
             comparing = bool(route[1].turn)
             if comparing and route[1].version is not None:
-                effects.append(c.AskLocal(request=request, version=route[1].version, role="champion"))
+                effects.append(c.AskLocal(request=request, version=route[1].version, role="champion", shadow=True))
         else:
             assert command.version is not None
             reason = _why_escalated(state, command.local)
@@ -58,7 +58,7 @@ def reserved(state: TaskState, settings: TaskSettings, command: c.Reserved, now_
             comparing = True
     rival = rival_to_ask(state) if comparing and command.reservation.attempt == 1 else None
     if rival is not None:
-        effects.append(c.AskLocal(request=request, version=rival, role="rival"))
+        effects.append(c.AskLocal(request=request, version=rival, role="rival", shadow=True))
     events.append(command.reservation)
     events.append(
         v.RemoteCallIntended(
@@ -95,9 +95,7 @@ def reservation_refused(
         return _serve_local(state, request, command.version, command.local, f"not certified, and {why}", now_ns)
     events: list[v.Event] = []
     if flight is None:
-        route = v.RequestRouted(
-            request=request.id, route="remote", phase=state.phase, reason=why, turn=0, audit=False
-        )
+        route = v.RequestRouted(request=request.id, route="remote", phase=state.phase, reason=why, turn=0, audit=False)
         events += [_received(request), route]
     events.append(v.RequestFailed(request=request.id, error="BudgetExhausted", reason=why))
     if flight is not None and flight.comparing:
@@ -109,9 +107,8 @@ def reservation_refused(
 def local_returned(state: TaskState, settings: TaskSettings, command: c.LocalReturned, now_ns: int) -> Decision:
     """A local version is done: serve it, escalate, or note what the shadow said."""
     request, outcome = command.request, command.outcome
-    flight = state.flights.get(request.id)
-    if flight is not None or command.role == "rival":
-        return _shadow(state, flight, command)
+    if command.shadow:
+        return _shadow(state.flights.get(request.id), command)
     if isinstance(outcome, c.LocalOk) and state.gate is not None and outcome.p_agree >= state.gate:
         return _serve_above_gate(state, request, command.version, outcome, now_ns)
     reserve = c.Reserve(request=request, attempt=1, purpose="serve", local=outcome, version=command.version)
@@ -190,9 +187,7 @@ def _why_escalated(state: TaskState, local: c.LocalOk | c.LocalBad) -> str:
     return f"p_agree {local.p_agree:.3f} lies under the gate {state.gate:g}: the remote answers"
 
 
-def _local_first(
-    state: TaskState, request: c.Request, version: str, reason: str, *, audit: bool
-) -> list[v.Event]:
+def _local_first(state: TaskState, request: c.Request, version: str, reason: str, *, audit: bool) -> list[v.Event]:
     return [
         _received(request),
         v.RequestRouted(
@@ -222,12 +217,11 @@ def _latency_ms(request_received_ns: int, now_ns: int) -> float:
     return (now_ns - request_received_ns) / 1e6
 
 
-def _serve_above_gate(
-    state: TaskState, request: c.Request, version: str, answer: c.LocalOk, now_ns: int
-) -> Decision:
+def _serve_above_gate(state: TaskState, request: c.Request, version: str, answer: c.LocalOk, now_ns: int) -> Decision:
     audit = request.coin < state.rate
     coin = "audited beside the answer" if audit else "not audited"
-    reason = f"p_agree {answer.p_agree:.3f} clears the gate {state.gate:g}: the local model answers, {coin} (rate {state.rate:.3f})"
+    clears = f"p_agree {answer.p_agree:.3f} clears the gate {state.gate:g}"
+    reason = f"{clears}: the local model answers, {coin} (rate {state.rate:.3f})"
     events = _local_first(state, request, version, reason, audit=audit)
     events.append(local_event(request.id, version, answer))
     events.append(_served_locally(state, request, answer, None, now_ns))
@@ -277,7 +271,7 @@ def local_event(
     return kind(request=request, version=version, reason=outcome.reason, challenger=challenger, shadow=shadow)
 
 
-def _shadow(state: TaskState, flight: Flight | None, command: c.LocalReturned) -> Decision:
+def _shadow(flight: Flight | None, command: c.LocalReturned) -> Decision:
     rival = command.role == "rival"
     events = [local_event(command.request.id, command.version, command.outcome, challenger=rival, shadow=True)]
     if flight is None or not flight.comparing:

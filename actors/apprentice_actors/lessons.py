@@ -36,9 +36,16 @@ def training_done(state: TaskState, settings: TaskSettings, command: c.TrainingD
 
 def training_broke(state: TaskState, settings: TaskSettings, command: c.TrainingBroke, now_ns: int) -> Decision:
     """No version: the examples stay unused; after three in a row a person has to look."""
-    events: list[v.Event] = [v.TrainingFailed(job=command.job, version=command.version, reason=command.reason)]
+    failed = v.TrainingFailed(
+        job=command.job, version=command.version, reason=command.reason, interrupted=command.interrupted
+    )
+    if command.interrupted:
+        return Decision((failed,))
+    events: list[v.Event] = [failed]
     if state.versions.failures_in_a_row + 1 >= STRIKES and "training" not in state.alerts:
-        message = f"{STRIKES} trainings in a row failed, the last one: {command.reason}. Training waits for an operator."
+        message = (
+            f"{STRIKES} trainings in a row failed, the last one: {command.reason}. Training waits for an operator."
+        )
         events.append(v.AlertRaised(alert="training", severity="critical", message=message))
     return Decision(tuple(events))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import msgspec
+
 from apprentice_events.vocabulary import TokenUsage
 
 type JsonObject = dict[str, Any]
@@ -63,6 +64,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
     output_schema: JsonObject | None = None
     """JSON Schema of the answer; None where the task gives any object."""
+    max_output_tokens: int = 1024
+    """The longest answer to be paid for."""
     examples: tuple[tuple[JsonObject, JsonObject], ...] = ()
     """Retrieved (input, output) pairs for models that take them in the prompt."""
 
@@ -86,7 +89,9 @@ class RemoteFailure(Exception):
     (``interrupted``, ``timeout``), it is the highest possible price.
     """
 
-    def __init__(self, kind: RemoteFailureKind, message: str, *, cost_nd: int = 0, usage: TokenUsage | None = None):
+    def __init__(
+        self, kind: RemoteFailureKind, message: str, *, cost_nd: int = 0, usage: TokenUsage | None = None
+    ) -> None:
         super().__init__(message)
         self.kind: RemoteFailureKind = kind
         self.message = message
@@ -112,7 +117,7 @@ class RemoteModel(Protocol):
         ...
 
     async def answer(self, question: Question, *, timeout_s: float) -> RemoteAnswer:
-        """Ask once, retrying only what was certainly not billed, within ``timeout_s``. Raises :class:`RemoteFailure`."""
+        """Ask once, retrying only what was certainly not billed, within ``timeout_s``. May raise RemoteFailure."""
         ...
 
     async def aclose(self) -> None:
@@ -220,6 +225,29 @@ class Trainer(Protocol):
         ...
 
 
+class Dataset(msgspec.Struct, frozen=True, kw_only=True):
+    """A dataset on disk, as built from the log for one job."""
+
+    train_file: Path
+    holdout_file: Path
+    rows_train: int
+    rows_holdout: int
+    sha256: str
+    """Digest over both files."""
+
+
+class DatasetBuilder(Protocol):
+    """Turns a task's log into datasets. Held-out rows never stand in a training file."""
+
+    async def build(self, task: str, folder: Path, *, fresh_after: int, upto: int) -> Dataset:
+        """Write the files for the first ``upto`` collected examples; the first ``fresh_after`` count as replay."""
+        ...
+
+    async def held_out(self, task: str, limit: int) -> list[Example]:
+        """The newest held-out rows, at most ``limit``."""
+        ...
+
+
 class Evaluator(Protocol):
     """Scores a pair of answers in [0, 1]: 1 for equivalent. An unparsed or missing side scores 0."""
 
@@ -251,5 +279,3 @@ class Validator(Protocol):
     def __call__(self, output: JsonObject) -> str | None:
         """None if the output is acceptable, else the reason in words."""
         ...
-
-

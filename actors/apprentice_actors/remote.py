@@ -1,11 +1,13 @@
-"""The remote side's turn-taking: how many paid calls are out at once, and what is known of the provider's health."""
+"""The remote side: paid calls run beside each other; what they show of the provider's health is kept here."""
 
-import asyncio
+import logging
 
 import msgspec
 
 from .actor import Actor, ActorRef, Reply
 from .ports import Clock, Question, RemoteAnswer, RemoteFailure, RemoteModel
+
+logger = logging.getLogger(__name__)
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,13 +36,12 @@ type RemoteMessage = Call | ReadHealth
 
 
 class RemoteDesk(Actor[RemoteMessage]):
-    """One provider: calls beyond ``concurrent_max`` wait their turn, within their deadline."""
+    """One provider. The model itself holds calls back where the provider's limits ask for it, within their deadline."""
 
-    def __init__(self, ref: ActorRef[RemoteMessage], *, model: RemoteModel, clock: Clock, concurrent_max: int) -> None:
+    def __init__(self, ref: ActorRef[RemoteMessage], *, model: RemoteModel, clock: Clock) -> None:
         super().__init__(ref)
         self._model = model
         self._clock = clock
-        self._turns = asyncio.Semaphore(concurrent_max)
         self._calls = 0
         self._failures_in_a_row = 0
         self._last_error: str | None = None
@@ -58,23 +59,21 @@ class RemoteDesk(Actor[RemoteMessage]):
                 )
 
     async def _call(self, call: Call) -> None:
-        async with self._turns:
-            remaining = call.deadline - self._clock.monotonic()
-            if remaining <= 0:
-                call.reply.fail(RemoteFailure("timeout", "the deadline passed before the call's turn came"))
-                return
-            self._calls += 1
-            try:
-                answer = await self._model.answer(call.question, timeout_s=remaining)
-            except RemoteFailure as failure:
-                self._failures_in_a_row += 1
-                self._last_error = failure.message
-                call.reply.fail(failure)
-            except Exception as error:  # a defect in an adapter must not cost the other calls their answers
-                self._failures_in_a_row += 1
-                self._last_error = repr(error)
-                worst = self._model.quote_nd(call.question)
-                call.reply.fail(RemoteFailure("unavailable", f"the adapter failed: {error!r}", cost_nd=worst))
-            else:
-                self._failures_in_a_row = 0
-                call.reply.set(answer)
+        remaining = max(call.deadline - self._clock.monotonic(), 0.0)
+        self._calls += 1
+        try:
+            answer = await self._model.answer(call.question, timeout_s=remaining)
+        except RemoteFailure as failure:
+            self._failed(call, failure)
+        except Exception as error:  # a defect in an adapter must not cost the other calls their answers
+            logger.exception("the adapter of %s failed", self._model.provider)
+            worst = self._model.quote_nd(call.question)
+            self._failed(call, RemoteFailure("unavailable", f"the adapter failed: {error!r}", cost_nd=worst))
+        else:
+            self._failures_in_a_row = 0
+            call.reply.set(answer)
+
+    def _failed(self, call: Call, failure: RemoteFailure) -> None:
+        self._failures_in_a_row += 1
+        self._last_error = failure.message
+        call.reply.fail(failure)

@@ -13,7 +13,7 @@ from apprentice_events.task_state import TaskState
 from . import commands as c
 from .decision import NOTHING, Decision
 from .lessons import STRIKES, trigger
-from .policy.certificate import certified, comparisons_at, log_threshold, log_wealths, share
+from .policy.certificate import comparisons_at, log_thresholds, log_wealth, newly_certified, share
 from .policy.correlation import Correlation, correlation, window
 from .policy.drift import drift_verdict, shift_verdict
 from .policy.gate import next_gate, trial_gate
@@ -45,9 +45,7 @@ def rate_floor(settings: TaskSettings) -> float:
     """The least audit rate: the configured floor, raised to what ``detect`` takes."""
     if settings.detect_drop is None or settings.detect_within is None:
         return settings.min_floor
-    needed = detect_floor(
-        settings.detect_drop, settings.detect_within, settings.guarantee, settings.false_alarm_every
-    )
+    needed = detect_floor(settings.detect_drop, settings.detect_within, settings.guarantee, settings.false_alarm_every)
     return max(settings.min_floor, needed)
 
 
@@ -127,18 +125,18 @@ def heed_emergency(state: TaskState, settings: TaskSettings) -> Decision:
 
 def issue_certificates(state: TaskState, settings: TaskSettings) -> Decision:
     """A step whose process passed its share of 1/alpha is certified; the certificate stands until it is revoked."""
-    fresh = [gate for gate in certified(state.evidence) if gate not in state.certified]
+    evidence = state.evidence
+    fresh = newly_certified(evidence, state.certified)
     if not fresh:
         return NOTHING
-    evidence = state.evidence
-    wealth = dict(zip(evidence.gates, log_wealths(evidence), strict=True))
+    thresholds = log_thresholds(evidence, state.certified)
     return Decision(
         tuple(
             v.CertificateIssued(
                 gate=gate,
                 epoch=evidence.epoch,
-                wealth=wealth[gate],
-                threshold=log_threshold(evidence),
+                log_wealth=log_wealth(evidence, gate),
+                log_threshold=thresholds[gate],
                 comparisons=comparisons_at(evidence, gate),
             )
             for gate in fresh
@@ -195,7 +193,7 @@ def move_gate(state: TaskState, settings: TaskSettings) -> Decision:
 
 
 def move_coaching(state: TaskState, settings: TaskSettings) -> Decision:
-    """Start when correlation is too low with confidence; end when it is back for half a window, or the money is spent."""
+    """Start when correlation is too low with confidence; end when it is back for half a window, or the money is out."""
     if state.phase != "steady_state":
         return NOTHING
     found = present_correlation(state, settings)

@@ -7,6 +7,7 @@ into its own stream together with the intent. After a crash the fold of all stre
 from collections import deque
 
 import msgspec
+
 from apprentice_events import vocabulary as v
 from apprentice_events.log import Entry, EventLog
 from apprentice_events.spend import SpendState

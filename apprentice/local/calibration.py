@@ -21,6 +21,7 @@ type Flags = npt.NDArray[np.bool_]
 SIGNALS = 5
 _PRIOR_ROWS = 4.0
 """Weight of a field's overall precision in the precision of each of its values."""
+_FOLDS = 5
 _RIDGE = 1.0
 _STEPS_MAX = 50
 
@@ -43,7 +44,12 @@ class Precision(msgspec.Struct, frozen=True):
     def measure(
         cls, heads: Sequence[Head], matched: Sequence[int], picks: Sequence[Ranks], right: Flags
     ) -> tuple["Precision", Floats]:
-        """From ``right`` (rows × matched heads). Also returns each row's own sum of log odds, itself left out."""
+        """From ``right`` (rows × matched heads). Also returns each row's sum of log odds, from the other folds alone.
+
+        Leaving out just the row itself would not do: a row that is right would then have slightly worse odds than one
+        that is wrong, and a regression would learn exactly that.
+        """
+        fold = np.arange(len(right)) % _FOLDS
         entries: list[tuple[float, ...]] = []
         own = np.zeros(len(right))
         for column, at in enumerate(matched):
@@ -53,8 +59,11 @@ class Precision(msgspec.Struct, frozen=True):
             asked = np.bincount(picked, minlength=size)
             hits = np.bincount(picked, good, minlength=size)
             entries.append(tuple(_log_odds((hits + _PRIOR_ROWS * base) / (asked + _PRIOR_ROWS)).tolist()))
-            others = asked[picked] - 1.0
-            own += _log_odds((hits[picked] - good + _PRIOR_ROWS * base) / (others + _PRIOR_ROWS))
+            asked_in = np.bincount(picked * _FOLDS + fold, minlength=size * _FOLDS)
+            hits_in = np.bincount(picked * _FOLDS + fold, good, minlength=size * _FOLDS)
+            at_row = picked * _FOLDS + fold
+            hits_out, asked_out = hits[picked] - hits_in[at_row], asked[picked] - asked_in[at_row]
+            own += _log_odds((hits_out + _PRIOR_ROWS * base) / (asked_out + _PRIOR_ROWS))
         return cls(tuple(entries)), own
 
     def total(self, matched: Sequence[int], picks: Sequence[Ranks]) -> Floats:
@@ -113,7 +122,7 @@ class Calibrator(msgspec.Struct, frozen=True, kw_only=True):
         outcome = np.append(agreed.astype(float), 0.0)
         centre, scale = rows.mean(axis=0), rows.std(axis=0)
         scale[scale < 1e-9] = 1.0
-        weights = _newton(np.column_stack([(rows - centre) / scale, np.ones(len(rows))]), outcome)
+        weights = _fit_rising(np.column_stack([(rows - centre) / scale, np.ones(len(rows))]), outcome)
         return cls(
             centre=tuple(centre.tolist()),
             scale=tuple(scale.tolist()),
@@ -141,6 +150,19 @@ def calibration_error(probability: Floats, agreed: Flags, bins: int = 10) -> flo
     stated = np.bincount(place, probability, minlength=bins)
     seen = np.bincount(place, agreed.astype(float), minlength=bins)
     return float(np.abs(stated - seen).sum() / len(probability))
+
+
+def _fit_rising(rows: Floats, outcome: Floats) -> Floats:
+    """Logistic weights of which none but the intercept is negative: a signal that seems to say the opposite is noise."""
+    used = np.ones(rows.shape[1], bool)
+    while True:
+        weights = np.zeros(rows.shape[1])
+        weights[used] = _newton(rows[:, used], outcome)
+        wrong = weights < 0.0
+        wrong[-1] = False
+        if not wrong.any():
+            return weights
+        used &= ~wrong
 
 
 def _newton(rows: Floats, outcome: Floats) -> Floats:

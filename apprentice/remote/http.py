@@ -27,7 +27,7 @@ UNSEEN_TOKENS = 500
 """Allowance, in a quote, for what a provider adds to the prompt by itself (instructions for structured output)."""
 _BYTES_PER_TOKEN = 4
 """A typical ratio, for planning within token limits; quotes count every byte as a token."""
-_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol, httpx.ProxyError)
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
 
 class _Failed(msgspec.Struct, frozen=True):
@@ -118,6 +118,8 @@ class HttpModel:
         started = self._clock.monotonic()
         deadline = started + timeout_s
         body = self._wire.encode(question)
+        if timeout_s <= 0:
+            raise self._unavailable("the deadline had passed before it was asked")
         attempt = 0
         while True:
             attempt += 1
@@ -164,17 +166,17 @@ class HttpModel:
             if not progress.perhaps_sent:
                 return _Failed(self._unavailable("no connection stood before the deadline"), retry=False)
             raise self._perhaps_billed("timeout", "no complete response came before the deadline", body) from None
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            message = f"{self._name}: {self._url!r} is not a web address ({error}); correct the base URL in the config"
+            raise RemoteFailure("bad_request", message) from None
         except _NOT_SENT as error:
-            return _Failed(self._unavailable(_describe(error)), retry=not isinstance(error, httpx.UnsupportedProtocol))
+            return _Failed(self._unavailable(_describe(error)), retry=True)
         except httpx.TransportError as error:
             if not progress.perhaps_sent:
                 return _Failed(self._unavailable(_describe(error)), retry=True)
             raise self._perhaps_billed("interrupted", _describe(error), body) from error
         except httpx.DecodingError as error:
             raise self._perhaps_billed("interrupted", _describe(error), body) from error
-        except httpx.InvalidURL as error:
-            message = f"{self._name}: {self._url!r} is not a URL ({error}); correct the base URL in the configuration"
-            raise RemoteFailure("bad_request", message) from None
 
     def _read(self, response: httpx.Response, ceiling_nd: int) -> Completion | _Failed:
         now_ns = self._clock.now_ns()

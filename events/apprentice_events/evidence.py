@@ -8,11 +8,11 @@ which it was bound to happen, and the audit rate ``r`` in force when its coin wa
   (``q = 1``, weight ``r``) or was audited above it (``q = r``, weight 1 when the coin fell so, else 0): in expectation
   ``r`` either way. ``r`` is fixed before the request is seen, as a test martingale demands.
 
-Gate steps are nested, so each comparison is booked in one *band* alone, that of the tightest step it clears; a step's
-wealth is the product over its bands and is only multiplied out when somebody asks (:mod:`apprentice_actors.policy`).
-Everything is kept in logarithms: a long bad stretch can be recovered from and never underflows.
+Gate steps are nested, so each comparison is booked in one *band* alone, that of the tightest step it clears. What a
+step has shown is the sum over its bands, and its wealth follows from the sums of ``r / q`` and ``r / q * loss``
+(:mod:`apprentice_actors.policy.certificate`): a fold costs the same for any number of steps and stakes.
 
-Sources: betting martingales, Waudby-Smith & Ramdas (JRSSB 2024); e-detectors, Shin, Ramdas & Rinaldo (2024).
+Source of the detectors: Shin, Ramdas & Rinaldo, "E-detectors" (2024).
 """
 
 from bisect import bisect_right
@@ -70,24 +70,14 @@ class Tally(msgspec.Struct):
         self.agreement += weight * score
 
 
-class Stratum(msgspec.Struct):
-    """Requests whose comparison had one and the same kind of chance to happen."""
-
-    requests: int = 0
-    """How many there were, compared or not."""
-    count: int = 0
-    """How many were compared."""
-    loss: float = 0.0
-    """Sum of ``1 - score`` over those compared."""
-
-
 class Band(msgspec.Struct):
-    """Answers whose ``p_agree`` clears one gate step but no tighter one."""
+    """Comparisons whose ``p_agree`` clears one gate step but no tighter one."""
 
-    always: Stratum = msgspec.field(default_factory=Stratum)
-    """Bound to be compared (``q = 1``): under the gate, or while everything is."""
-    tossed: Stratum = msgspec.field(default_factory=Stratum)
-    """Compared when the audit coin said so (``q < 1``): at or above the gate."""
+    count: int = 0
+    weight: float = 0.0
+    """Sum of ``r / q``."""
+    loss: float = 0.0
+    """Sum of ``r / q * (1 - score)``."""
     window: list[Seen] = []
     """The last ``window_size`` comparisons of this band, oldest first."""
 
@@ -197,11 +187,6 @@ class Evidence(msgspec.Struct):
         self._count_missed()
         self._release()
 
-    def unseen(self, p_agree: float) -> None:
-        """A local answer was served and its coin fell against an audit: counted, so that strata can be weighted."""
-        if self.epoch:
-            self._band_of(p_agree).tossed.requests += 1
-
     def _rate_at(self, turn: int) -> float | None:
         """The audit rate when the coin of an un-audited turn was tossed; None when that is too long ago to know."""
         index = bisect_right(self.rates, turn, key=_first_turn)
@@ -239,10 +224,10 @@ class Evidence(msgspec.Struct):
 
     def _book(self, seen: Comparison, inverse: float) -> None:
         band = self._band_of(seen.p_agree)
-        stratum = band.always if seen.q >= 1.0 else band.tossed
-        stratum.requests += 1
-        stratum.count += 1
-        stratum.loss += 1.0 - seen.score
+        weight = min(1.0, seen.rate * inverse)
+        band.count += 1
+        band.weight += weight
+        band.loss += weight * (1.0 - seen.score)
         band.window.append(Seen(self.comparisons, seen.score, seen.chance, inverse))
         if len(band.window) > self.window_size:
             del band.window[0]

@@ -76,9 +76,7 @@ class SpendState(msgspec.Struct, kw_only=True):
     def reserved_since(self, day: int, task: str | None = None) -> int:
         """Open reservations made from ``day`` on, of one task or all."""
         return sum(
-            one.amount_nd
-            for one in self.reservations.values()
-            if one.day >= day and (task is None or one.task == task)
+            one.amount_nd for one in self.reservations.values() if one.day >= day and (task is None or one.task == task)
         )
 
     def _saved(self, task: str, amount_nd: int, time_ns: int) -> None:

@@ -1,8 +1,8 @@
 """What a task's events amount to: phase, gate, rate, versions, requests in flight, counters, open alerts.
 
-``evolve(state, event, time_ns)`` is the only thing that changes a :class:`TaskState`. It folds in place (a copy per event
-would cost more than the event itself), reads nothing but its arguments and draws no conclusions: phase, rate and gate
-are whatever the last such event says. Comparing with thresholds is the business of the floor above.
+``evolve(state, event, time_ns)`` is the only thing that changes a :class:`TaskState`. It folds in place (a copy per
+event would cost more than the event itself), reads nothing but its arguments and draws no conclusions: phase, rate and
+gate are whatever the last such event says. Comparing with thresholds is the business of the floor above.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ import msgspec
 from . import vocabulary as v
 from .evidence import Evidence
 from .versions_state import VersionsState, fold_version
+
 
 class Answer(msgspec.Struct, kw_only=True, gc=False):
     """A local version's word on a request in flight; ``output`` None: it failed or was rejected."""
@@ -114,7 +115,6 @@ class TaskState(msgspec.Struct, kw_only=True):
     """The last four remote outputs, newest last: what agreement by chance is measured against."""
     config: str | None = None
 
-
     @property
     def collected(self) -> int:
         """Examples collected so far, held-out ones included."""
@@ -168,7 +168,7 @@ def _recovered(state: TaskState, event: v.RequestRecovered, time_ns: int) -> Non
     state.counters.recovered += 1
     flight = state.flights.pop(event.request)
     if flight.comparing:
-        state.evidence.missed_turn(flight.turn)
+        state.evidence.missed(flight.turn)
         state.counters.audits_missed += 1
 
 
@@ -265,7 +265,7 @@ def _scored(state: TaskState, event: v.RemoteScored, time_ns: int) -> None:
 
 def _missed(state: TaskState, event: v.AuditMissed, time_ns: int) -> None:
     state.counters.audits_missed += 1
-    state.evidence.missed_turn(event.turn)
+    state.evidence.missed(event.turn)
     _comparison_over(state, event.request)
 
 

@@ -36,9 +36,9 @@ class Job(msgspec.Struct, kw_only=True):
 class Paired(msgspec.Struct, kw_only=True):
     """Champion and rival on the same live requests: two one-sided betting processes on the score difference.
 
-    With d = champion - rival in [-1, 1], ``ahead`` grows when the rival is better (factor 1 - d/4) and ``behind`` when it
-    is worse (factor 1 + d/4); under equal mean scores each is a test martingale, so by Ville's inequality it reaches 1/a with
-    probability at most a, however often one looks.
+    With d = champion - rival in [-1, 1], ``ahead`` grows when the rival is better (factor 1 - d/4) and ``behind`` when
+    it is worse (factor 1 + d/4); under equal mean scores each is a test martingale, so by Ville's inequality it reaches
+    1/a with probability at most a, however often one looks.
     """
 
     champion: str

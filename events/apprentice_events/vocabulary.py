@@ -356,8 +356,10 @@ class CertificateIssued(Event, frozen=True, kw_only=True):
     TAG = "certificate_issued"
     gate: float
     epoch: int
-    wealth: float
-    threshold: float
+    log_wealth: float
+    """Natural logarithm of the process."""
+    log_threshold: float
+    """What it had to reach before other steps certified at the same moment handed their share on."""
     comparisons: int
 
 

@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Iterable
 
 import msgspec
+
 from apprentice_events.spend import SpendState, window_reopens, window_start
 
 from ..settings import Cap, PurseSettings
@@ -30,9 +31,7 @@ class Blocked(msgspec.Struct, frozen=True, kw_only=True):
 type Verdict = Fits | Waits | Blocked
 
 
-def judge_reservation(
-    spend: SpendState, settings: PurseSettings, task: str, amount_nd: int, now_ns: int
-) -> Verdict:
+def judge_reservation(spend: SpendState, settings: PurseSettings, task: str, amount_nd: int, now_ns: int) -> Verdict:
     """Check ``amount_nd`` for ``task`` against every cap that applies; the tightest refusal wins over waiting."""
     day = spend.day_of(now_ns)
     verdict: Verdict = Fits()

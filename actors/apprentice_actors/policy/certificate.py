@@ -1,33 +1,33 @@
 """Certificates: which gate steps have shown agreement at or above the guarantee, however often one looks.
 
-**One stratum.** For a fixed stake ``0 < c < 1`` and n comparisons with total loss S and running mean risk m,
+**The bet.** For a fixed stake ``0 < c < 1``, comparisons with losses L and weights ``w = r / q``, the wealth is
 
-    exp(S log(1 - c) - n log(1 - m c))
+    exp(log(1 - c) * sum(w L) - log(1 - epsilon c) * sum(w))
 
-lies under a test martingale whatever the risk does meanwhile: ``(1 - c)^L <= 1 - c L`` bounds each step, and the
-concavity of ``log(1 - x c)`` replaces the single risks by their mean. For losses of 0 and 1 it is the bet
-``1 + b (m - L)`` with ``b = c / (1 - m c)`` (Waudby-Smith & Ramdas, JRSSB 2024). A mixture over stakes stays one.
+For losses of 0 and 1 at weight 1 this is the bet ``1 + b (epsilon - L)`` with ``b = c / (1 - epsilon c)`` of
+Waudby-Smith & Ramdas, "Estimating means of bounded random variables by betting" (JRSSB 2024); between them
+``(1 - c)^L <= 1 - c L`` keeps it below the bet. A request at rate r whose risk is m multiplies the wealth in mean by at
+most ``1 + r b (epsilon - m)``, since ``x^r <= 1 + r (x - 1)``, whether it is always compared at weight r or, by a coin
+of probability r, at weight 1. With b constant the product of those means stays under 1 for as long as the running mean
+of the risk, each request weighted by the audit rate at its coin, is epsilon or more, under any drift and any rule for
+the rate. A mixture over stakes therefore reaches ``1/a`` with probability at most ``a`` (Ville).
 
-**Two strata.** Answers under the gate are always compared, those above it only when the coin says so. Pooling them would
-need weights that all but erase the first. Instead each keeps its own mixture, and the step's wealth is the least product
-of both over all pairs of risks whose mean, weighted by the requests in each, is epsilon: the stratified
-union-intersection test of election audits (Stark, "ALPHA", 2023; Spertus & Stark, 2022). The true pair is one of those at
-least or lies beyond one, so by Ville's inequality a step ever reaches ``1/a`` with probability at most ``a`` while the
-mean disagreement over its evidence is epsilon or more.
-
-The share of an epoch is split evenly over the gate steps; the shares of all epochs sum to alpha.
+**The steps.** The share of an epoch is first split evenly over the gate steps. A step that is certified hands its part
+to the next looser one that is not: Bretz, Maurer, Brannath & Posch (Statistics in Medicine 2009); the chance of any
+false certificate stays within the share. The shares of all epochs sum to alpha.
 """
 
+from collections.abc import Iterable
 from math import exp, log, log1p, pi
 
-from apprentice_events.evidence import Evidence, Stratum
+from apprentice_events.evidence import Band, Evidence
 
 STAKES = (0.99, 0.85, 0.7, 0.55, 0.4, 0.28, 0.18, 0.1, 0.05)
 """Bets; the best for risk m against epsilon is ``(epsilon - m) / (epsilon (1 - m))``."""
 STAKE_WEIGHTS = (0.30, 0.08, 0.09, 0.10, 0.11, 0.10, 0.09, 0.08, 0.05)
 """How the starting capital of 1 is spread over the stakes: the boldest decides how soon a faultless student passes."""
 _BETS = tuple((stake, log1p(-stake), log(weight)) for stake, weight in zip(STAKES, STAKE_WEIGHTS, strict=True))
-_SEARCH_STEPS = 28
+_BISECTIONS = 30
 
 
 def share(alpha: float, epoch: int) -> float:
@@ -37,96 +37,84 @@ def share(alpha: float, epoch: int) -> float:
     return 6.0 * alpha / (pi * epoch) ** 2
 
 
-def log_threshold(evidence: Evidence) -> float:
-    """Natural logarithm of the wealth at which a step is certified: ``log(K / share)``."""
-    return log(len(evidence.gates) / evidence.alpha)
+def log_thresholds(evidence: Evidence, held: Iterable[float] = ()) -> dict[float, float]:
+    """Per step not in ``held`` (the certified ones): natural logarithm of the wealth at which it is certified."""
+    steps, certified = evidence.gates, frozenset(held)
+    parts = dict.fromkeys(steps, evidence.alpha / max(len(steps), 1))
+    for index, step in enumerate(steps):
+        if step in certified:
+            heir = _heir(steps, index, certified)
+            if heir is not None:
+                parts[heir] += parts[step]
+    return {step: -log(part) for step, part in parts.items() if step not in certified}
 
 
 def log_wealth(evidence: Evidence, gate: float) -> float:
-    """Natural logarithm of the wealth of the step ``gate``."""
-    always, tossed = strata(evidence, gate)
-    return _least_product(always, tossed, 1.0 - evidence.guarantee)
+    """Natural logarithm of the mixture wealth of the step ``gate``."""
+    weight, loss = evidence_at(evidence, gate)
+    return _log_mixture(weight, loss, 1.0 - evidence.guarantee)
 
 
-def certified(evidence: Evidence) -> tuple[float, ...]:
-    """The gate steps whose wealth stands at or above the threshold now, tightest first.
+def newly_certified(evidence: Evidence, held: Iterable[float] = ()) -> tuple[float, ...]:
+    """The steps that pass now beside those ``held``, tightest first; what they hand on counts at once.
 
-    A certificate once issued stays valid when the wealth falls later; what was issued is for the caller to remember.
+    A certificate once issued stays valid when the wealth falls later, so the caller remembers what was issued.
     """
-    threshold = log_threshold(evidence) if evidence.gates else 0.0
-    return tuple(gate for gate in evidence.gates if _reaches(evidence, gate, threshold))
+    before = frozenset(held)
+    wealth = {gate: log_wealth(evidence, gate) for gate in evidence.gates if gate not in before}
+    passed: frozenset[float] = frozenset()
+    while True:
+        thresholds = log_thresholds(evidence, before | passed)
+        more = {gate for gate, threshold in thresholds.items() if wealth[gate] >= threshold}
+        if not more:
+            return tuple(sorted(passed, reverse=True))
+        passed |= more
+
+
+def evidence_at(evidence: Evidence, gate: float) -> tuple[float, float]:
+    """Weighted count and weighted loss of this epoch's comparisons at or above ``gate``."""
+    bands = _bands_within(evidence, gate)
+    return sum(band.weight for band in bands), sum(band.loss for band in bands)
 
 
 def comparisons_at(evidence: Evidence, gate: float) -> int:
     """How many comparisons of this epoch cleared ``gate``."""
-    return sum(stratum.count for stratum in strata(evidence, gate))
-
-
-def strata(evidence: Evidence, gate: float) -> tuple[Stratum, Stratum]:
-    """Requests of this epoch at or above ``gate``: those bound to be compared, and those compared by the coin."""
-    always, tossed = Stratum(), Stratum()
-    for band, step in zip(evidence.bands, evidence.gates, strict=False):
-        if step < gate:
-            break
-        for total, part in ((always, band.always), (tossed, band.tossed)):
-            total.requests += part.requests
-            total.count += part.count
-            total.loss += part.loss
-    return always, tossed
+    return sum(band.count for band in _bands_within(evidence, gate))
 
 
 def agreement_floor(evidence: Evidence, gate: float | None) -> float:
     """Anytime lower bound on the agreement of answers at or above ``gate``; 0 for a closed gate.
 
-    Inverts the certificate at the same share of alpha: the largest guarantee that this evidence would certify.
+    The largest guarantee that this evidence would certify at an even part of the epoch's share. Stakes do not depend on
+    epsilon, so one event of small probability excludes every bound that fails: it holds for all times and all steps.
     """
     if gate is None or not evidence.gates:
         return 0.0
-    always, tossed = strata(evidence, gate)
-    threshold = log_threshold(evidence)
+    weight, loss = evidence_at(evidence, gate)
+    threshold = log(len(evidence.gates) / evidence.alpha)
     low, high = 0.0, 1.0
-    for _ in range(20):
+    for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        if _least_product(always, tossed, 1.0 - middle) >= threshold:
+        if _log_mixture(weight, loss, 1.0 - middle) >= threshold:
             low = middle
         else:
             high = middle
     return low
 
 
-def _reaches(evidence: Evidence, gate: float, threshold: float) -> bool:
-    """Whether the least product reaches ``threshold``; one point on the line under it settles most cases cheaply."""
-    always, tossed = strata(evidence, gate)
-    epsilon = 1.0 - evidence.guarantee
-    if _log_mixture(always, epsilon) + _log_mixture(tossed, epsilon) < threshold:
-        return False
-    return _least_product(always, tossed, epsilon) >= threshold
+def _heir(steps: tuple[float, ...], index: int, certified: frozenset[float]) -> float | None:
+    """The next looser step without a certificate; behind the last one, the loosest of the tighter ones; else None."""
+    order = (*steps[index + 1 :], *reversed(steps[:index]))
+    return next((step for step in order if step not in certified), None)
 
 
-def _least_product(always: Stratum, tossed: Stratum, epsilon: float) -> float:
-    """Minimum over risk pairs of mean epsilon of both log mixtures' sum: a convex function of one risk."""
-    requests = always.requests + tossed.requests
-    if not (always.requests and tossed.requests):
-        return _log_mixture(always, epsilon) + _log_mixture(tossed, epsilon)
-    total = epsilon * requests
-
-    def along(risk: float) -> float:
-        other = (total - risk * tossed.requests) / always.requests
-        return _log_mixture(tossed, risk) + _log_mixture(always, other)
-
-    low = max(0.0, (total - always.requests) / tossed.requests)
-    high = min(1.0, total / tossed.requests)
-    for _ in range(_SEARCH_STEPS):
-        left, right = low + (high - low) / 3, high - (high - low) / 3
-        low, high = (low, right) if along(left) <= along(right) else (left, high)
-    return along((low + high) / 2)
+def _bands_within(evidence: Evidence, gate: float) -> list[Band]:
+    return [band for band, step in zip(evidence.bands, evidence.gates, strict=False) if step >= gate]
 
 
-def _log_mixture(stratum: Stratum, risk: float) -> float:
-    """Natural logarithm of the stakes' mixture wealth against a mean risk of ``risk`` or more."""
-    if not stratum.count:
+def _log_mixture(weight: float, loss: float, epsilon: float) -> float:
+    if weight <= 0.0:
         return 0.0
-    count, loss = stratum.count, stratum.loss
-    terms = [weight + loss * kept - count * log1p(-risk * stake) for stake, kept, weight in _BETS]
+    terms = [capital + loss * kept - weight * log1p(-epsilon * stake) for stake, kept, capital in _BETS]
     top = max(terms)
     return top + log(sum([exp(term - top) for term in terms]))

@@ -2,13 +2,14 @@
 
 Held-out rows are answered by candidate and incumbent through the same server; live rows are requests on which both were
 asked because the remote answer was bought anyway. The live rule reads two betting processes (see
-:class:`apprentice_events.versions_state.Paired`): each passes log(1/a) with probability at most a if both are equally good.
+:class:`apprentice_events.versions_state.Paired`): each passes log(1/a) with probability at most a if both are equal.
 """
 
 import math
 from collections.abc import Sequence
 
 import msgspec
+
 from apprentice_events.versions_state import Paired
 
 from ..commands import HeldOutRow

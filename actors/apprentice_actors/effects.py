@@ -1,0 +1,176 @@
+"""How effects are carried out: each is a coroutine that ends in the command which reports its outcome."""
+
+import logging
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from apprentice_events import vocabulary as v
+from apprentice_events.bodies import encode_json, make_body
+
+from . import commands as c
+from .actor import ActorStopped, AskTimeout
+from .comparing import compare
+from .lessons_effects import drop_version, load_version, train, validate
+from .live import Live
+from .local import Answer
+from .mailbox import MailboxClosed, MailboxFull
+from .ports import LocalAnswer, LocalFailure, RemoteAnswer, RemoteFailure
+from .remote import Call
+from .treasury import Denied, ReserveFor
+
+if TYPE_CHECKING:
+    from .task import TaskSupervisor
+
+logger = logging.getLogger(__name__)
+
+UNREACHABLE = (AskTimeout, MailboxFull, MailboxClosed, ActorStopped)
+SALT_BYTES = 16
+GRACE_S = 5.0
+"""How much longer than the remote's own deadline its desk is waited for: it answers for itself in time."""
+
+type Outcome = Coroutine[Any, Any, c.Command | None]
+
+
+class Effects:
+    """The hands of one task supervisor."""
+
+    def __init__(self, task: "TaskSupervisor") -> None:
+        self._task = task
+        self._table: dict[type[Any], Callable[[Any], Outcome]] = {
+            c.Reserve: self._reserve,
+            c.AskLocal: self._ask_local,
+            c.CallRemote: self._call_remote,
+            c.Score: partial(compare, task),
+            c.StartTraining: partial(train, task),
+            c.Validate: partial(validate, task),
+            c.LoadVersion: partial(load_version, task),
+            c.DropVersion: partial(drop_version, task),
+        }
+
+    def start(self, effect: c.Effect) -> None:
+        """Replies go out at once; everything else runs beside the supervisor and reports back."""
+        if isinstance(effect, c.Reply):
+            self._reply(effect)
+            return
+        if isinstance(effect, c.ReplyError):
+            self._task.live[effect.request].deny(effect.error, effect.reason, effect.reopens)
+            return
+        if isinstance(effect, c.Reserve | c.AskLocal | c.CallRemote | c.Score):
+            self._task.live[effect.request.id].pending += 1
+        self._task.spawn(self._table[type(effect)](effect))
+
+    def _reply(self, effect: c.Reply) -> None:
+        live = self._task.live[effect.request]
+        output = live.local if effect.by == "local" else live.remote
+        assert output is not None, f"{effect.request}: a reply by {effect.by} without its output"
+        live.answer(output)
+
+    def _seconds_left(self, live: Live, purpose: c.Purpose) -> float:
+        """Until the caller's deadline; an audit, which nobody waits for, has a deadline of its own."""
+        if purpose == "audit" or live.settled:
+            return self._task.spec.deadline_s
+        return max(live.deadline - self._task.ports.clock.monotonic(), 0.001)
+
+    async def _reserve(self, effect: c.Reserve) -> c.Command:
+        task, live = self._task, self._task.live[effect.request.id]
+        model = task.ports.remote_model
+        amount_nd = model.quote_nd(live.question)
+        try:
+            granted: v.BudgetReserved | Denied = await task.ports.treasury.ask(
+                lambda reply: ReserveFor(
+                    task=task.spec.name,
+                    request=effect.request.id,
+                    attempt=effect.attempt,
+                    amount_nd=amount_nd,
+                    reply=reply,
+                ),
+                self._seconds_left(live, effect.purpose),
+            )
+        except UNREACHABLE:
+            granted = Denied(cap="the calls under way", reopens="they have settled")
+        if isinstance(granted, Denied):
+            return c.ReservationRefused(
+                request=effect.request,
+                attempt=effect.attempt,
+                purpose=effect.purpose,
+                cap=granted.cap,
+                reopens=granted.reopens,
+                local=effect.local,
+                version=effect.version,
+            )
+        return c.Reserved(
+            request=effect.request,
+            reservation=granted,
+            provider=model.provider,
+            model=model.model,
+            purpose=effect.purpose,
+            local=effect.local,
+            version=effect.version,
+        )
+
+    async def _ask_local(self, effect: c.AskLocal) -> c.Command:
+        task, live = self._task, self._task.live[effect.request.id]
+        outcome: c.LocalOk | c.LocalBad
+        try:
+            answer: LocalAnswer = await task.ports.local.ask(
+                lambda reply: Answer(question=live.question, version=effect.version, reply=reply),
+                self._seconds_left(live, "serve"),
+            )
+            outcome = self._checked(live, effect.role, answer)
+        except LocalFailure as failure:
+            outcome = c.LocalBad(kind="failed", reason=str(failure))
+        except UNREACHABLE as error:
+            outcome = c.LocalBad(kind="failed", reason=str(error))
+        return c.LocalReturned(
+            request=effect.request, version=effect.version, role=effect.role, outcome=outcome, shadow=effect.shadow
+        )
+
+    def _checked(self, live: Live, role: c.Role, answer: LocalAnswer) -> c.LocalOk | c.LocalBad:
+        reason = self._task.ports.validator(answer.output)
+        if reason is not None:
+            return c.LocalBad(kind="rejected", reason=reason)
+        if role == "champion":
+            live.local = answer.output
+        else:
+            live.rival = answer.output
+        return c.LocalOk(output=self._keep(answer.output), p_agree=answer.p_agree, latency_ms=answer.latency_ms)
+
+    def _keep(self, output: dict[str, Any]) -> v.Digest:
+        body = make_body(encode_json(output), self._task.ports.randomness.token(SALT_BYTES))
+        return self._task.shelf.put(body)
+
+    async def _call_remote(self, effect: c.CallRemote) -> c.Command:
+        task, live = self._task, self._task.live[effect.request.id]
+        ports, seconds = task.ports, self._seconds_left(live, "serve")
+        deadline = ports.clock.monotonic() + seconds
+        outcome: c.RemoteOk | c.RemoteBad
+        try:
+            answer: RemoteAnswer = await ports.remote.ask(
+                lambda reply: Call(question=live.question, deadline=deadline, reply=reply), seconds + GRACE_S
+            )
+            outcome = self._examined(live, answer)
+        except RemoteFailure as failure:
+            outcome = c.RemoteBad(kind=failure.kind, reason=failure.message, cost_nd=failure.cost_nd)
+        except UNREACHABLE as error:
+            worst = ports.remote_model.quote_nd(live.question)
+            outcome = c.RemoteBad(kind="timeout", reason=str(error), cost_nd=worst)
+        expired = not live.settled and ports.clock.monotonic() >= live.deadline
+        return c.RemoteReturned(request=effect.request, attempt=effect.attempt, outcome=outcome, expired=expired)
+
+    def _examined(self, live: Live, answer: RemoteAnswer) -> c.RemoteOk | c.RemoteBad:
+        """The validation gate holds for the remote too; what it turns down was paid for all the same."""
+        reason = self._task.ports.validator(answer.output)
+        if reason is not None:
+            return c.RemoteBad(
+                kind="invalid", reason=f"the answer breaks the output schema: {reason}", cost_nd=answer.cost_nd
+            )
+        live.remote = answer.output
+        self._task.recent.append((live.request.id, answer.output))
+        return c.RemoteOk(
+            output=self._keep(answer.output),
+            model=answer.model,
+            cost_nd=answer.cost_nd,
+            usage=answer.usage,
+            latency_ms=answer.latency_ms,
+        )

@@ -1,0 +1,41 @@
+"""What a fresh life finds dangling, and how it is closed. Pure.
+
+A call that was under way when the process died may have been billed: it is charged at its reserved maximum, and nobody
+is asked again, for the caller is gone. Spend may be overstated by a crash, never understated.
+"""
+
+from apprentice_events import vocabulary as v
+from apprentice_events.task_state import TaskState
+
+from . import commands as c
+from .decision import Decision
+
+
+def recover(state: TaskState) -> Decision:
+    """Close every request in flight as unknown and the training job as interrupted; load what serves."""
+    events: list[v.Event] = []
+    effects: list[c.Effect] = []
+    for request, flight in state.flights.items():
+        charged = flight.reserved_nd if flight.calling else 0
+        if flight.calling:
+            events.append(
+                v.BudgetSettled(
+                    request=request, attempt=flight.attempt, amount_nd=charged, reserved_nd=flight.reserved_nd
+                )
+            )
+        over = flight.over and not flight.comparing
+        if not (flight.calling and over):  # settling such a flight closes it already
+            reason = "the process ended while the request was under way"
+            events.append(v.RequestRecovered(request=request, charged_nd=charged, reason=reason))
+    versions = state.versions
+    if versions.job is not None:
+        reason = "the process ended while the training was under way"
+        events.append(
+            v.TrainingFailed(job=versions.job.job, version=versions.job.version, reason=reason, interrupted=True)
+        )
+    for version in (versions.champion, versions.rival):
+        if version is not None:
+            effects.append(c.LoadVersion(version=version))
+    if versions.candidate is not None:
+        effects.append(c.Validate(version=versions.candidate, incumbent=versions.champion))
+    return Decision(tuple(events), tuple(effects))

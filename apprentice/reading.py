@@ -1,0 +1,208 @@
+"""Status, report and explanation, read from folded states and records. Nothing here writes, waits or decides."""
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from apprentice.results import Explanation, Money, Promise, Report, Status, Step, VersionStatus
+from apprentice.telling import tell
+from apprentice.wiring import dollars
+from apprentice_actors.policy.budget import applying
+from apprentice_actors.policy.certificate import agreement_floor
+from apprentice_actors.policy.sampling import noticeable_drop
+from apprentice_actors.review import present_correlation, rate_floor
+from apprentice_actors.settings import PurseSettings, TaskSettings
+from apprentice_events import vocabulary as v
+from apprentice_events.evidence import Tally
+from apprentice_events.log import EventLog, Record
+from apprentice_events.spend import SpendState, window_reopens, window_start
+from apprentice_events.task_state import TaskState
+
+NOTICED_WITHIN = 1000
+"""Locally served requests within which the report says what drop would be noticed."""
+
+
+def status(state: TaskState, settings: TaskSettings, spend: SpendState, now_ns: int) -> Status:
+    """One task at one moment."""
+    counters, versions, evidence = state.counters, state.versions, state.evidence
+    found = present_correlation(state, settings)
+    return Status(
+        task=state.task,
+        phase=state.phase,
+        remote_model=state.remote_model,
+        champion=versions.champion,
+        rival=versions.rival,
+        training=f"{versions.job.version} {versions.job.fraction:.0%}" if versions.job is not None else None,
+        requests=counters.requests,
+        served_local=counters.served_local,
+        served_remote=counters.served_remote,
+        degraded=counters.degraded,
+        failed=counters.failed + counters.recovered,
+        in_flight=len(state.flights),
+        examples=state.examples,
+        held_out=state.holdout,
+        sampling_rate=state.rate if state.phase == "steady_state" else 1.0,
+        sampling_target=state.rate_target if state.phase == "steady_state" else 1.0,
+        correlation=found.value if found is not None else None,
+        correlation_low=found.lower if found is not None else None,
+        correlation_high=found.upper if found is not None else None,
+        correlation_is=_kind(found.corrected if found is not None else None),
+        confidence=agreement_floor(evidence, state.gate),
+        agreement=_mean(evidence.everything),
+        agreement_local=_mean(evidence.served_local),
+        audits_missed=counters.audits_missed,
+        shadow_attempted=counters.shadow_attempted,
+        shadow_ran=counters.shadow_ran,
+        shadow_failed=counters.shadow_failed,
+        promise=_promise(state, settings),
+        money=task_money(state, spend, now_ns),
+        coaching=state.coaching,
+        alerts=dict(state.alerts),
+        versions=tuple(
+            VersionStatus(name=one.name, status=one.status, examples=one.examples, score=one.score)
+            for one in versions.known.values()
+        ),
+    )
+
+
+def _kind(corrected: bool | None) -> str:
+    if corrected is None:
+        return "not known before the window is half full"
+    return "agreement corrected for chance" if corrected else "plain agreement, standing in for correlation"
+
+
+def _mean(tally: Tally) -> float | None:
+    return tally.agreement / tally.weight if tally.weight else None
+
+
+def _promise(state: TaskState, settings: TaskSettings) -> Promise:
+    rate = state.rate if state.phase == "steady_state" else rate_floor(settings)
+    drop = noticeable_drop(NOTICED_WITHIN, rate, settings.guarantee, settings.false_alarm_every)
+    if drop is None:
+        noticed = f"at a rate of {rate:.3f}, even total failure takes more than {NOTICED_WITHIN} requests to notice"
+    else:
+        noticed = (
+            f"at a rate of {rate:.3f}, a fall of agreement to {settings.guarantee - drop:.2f} is noticed within "
+            f"{NOTICED_WITHIN} locally served requests in 90% of cases"
+        )
+    return Promise(
+        agreement=settings.guarantee,
+        alpha=settings.alpha,
+        gate=state.gate,
+        certified=tuple(sorted(state.certified, reverse=True)),
+        comparisons=state.evidence.comparisons,
+        epoch=state.evidence.epoch,
+        noticed=noticed,
+    )
+
+
+# ---------------------------------------------------------------- money
+
+
+def task_money(state: TaskState, spend: SpendState, now_ns: int) -> Money:
+    """The money of one task."""
+    totals, day = spend.of(state.task), spend.day_of(now_ns)
+    return Money(
+        spent=dollars(totals.spent_nd),
+        saved=dollars(totals.saved_nd),
+        would_have_been=dollars(totals.spent_nd - totals.training_nd + totals.saved_nd),
+        today=dollars(totals.days.get(day, 0)),
+        reserved=dollars(spend.reserved_since(0, state.task)),
+        remote_calls=totals.calls,
+    )
+
+
+def all_money(spend: SpendState, now_ns: int) -> Money:
+    """The money of all tasks together."""
+    day, tasks = spend.day_of(now_ns), spend.tasks.values()
+    spent, saved = sum(one.spent_nd for one in tasks), sum(one.saved_nd for one in tasks)
+    return Money(
+        spent=dollars(spent),
+        saved=dollars(saved),
+        would_have_been=dollars(spent + saved - sum(one.training_nd for one in tasks)),
+        today=dollars(spend.spent_since(day)),
+        reserved=dollars(spend.reserved_since(0)),
+        remote_calls=sum(one.calls for one in tasks),
+    )
+
+
+def caps_in_words(spend: SpendState, settings: PurseSettings, now_ns: int) -> dict[str, str]:
+    """How far each cap is used and when its window reopens."""
+    day, found = spend.day_of(now_ns), {}
+    for cap in settings.caps:
+        spent = spend.spent_since(window_start(day, cap.window), cap.task)
+        reopens = window_reopens(day, cap.window, settings.zone).isoformat()
+        found[cap.name] = f"${dollars(spent)} of ${dollars(cap.limit_nd)}, reopens {reopens}"
+    return found
+
+
+def report(
+    states: Sequence[tuple[TaskState, TaskSettings]], spend: SpendState, purse: PurseSettings, now_ns: int
+) -> Report:
+    """Everything."""
+    return Report(
+        at=moment(now_ns),
+        tasks=tuple(status(state, settings, spend, now_ns) for state, settings in states),
+        money=all_money(spend, now_ns),
+        caps=caps_in_words(spend, purse, now_ns),
+    )
+
+
+def caps_of(purse: PurseSettings, task: str) -> list[str]:
+    """Names of the caps that apply to a task."""
+    return [cap.name for cap in applying(purse.caps, task)]
+
+
+def moment(time_ns: int) -> str:
+    """ISO 8601 UTC with milliseconds."""
+    return dt.datetime.fromtimestamp(time_ns / 1e9, tz=dt.UTC).isoformat(timespec="milliseconds")
+
+
+# ---------------------------------------------------------------- a request's story
+
+
+async def explain(log: EventLog, request: str) -> Explanation | None:
+    """Why a request went where it went; None if the log has no such request."""
+    records = await log.by_correlation(request)
+    if not records:
+        return None
+    events = [record.event() for record in records]
+    received = next((event for event in events if isinstance(event, v.RequestReceived)), None)
+    served = next((event for event in events if isinstance(event, v.ResponseServed)), None)
+    return Explanation(
+        request_id=request,
+        task=records[0].stream.removeprefix("task/"),
+        summary=summary(events),
+        steps=tuple(steps(zip(records, events, strict=True))),
+        input=await _body(log, received.input) if received is not None else None,
+        output=await _body(log, served.output) if served is not None else None,
+    )
+
+
+async def _body(log: EventLog, digest: str) -> dict[str, Any] | None:
+    found = await log.get_bodies((digest,))
+    decoded: dict[str, Any] | None = msgspec.json.decode(found[digest]) if digest in found else None
+    return decoded
+
+
+def steps(pairs: Iterable[tuple[Record, v.Event]]) -> Iterable[Step]:
+    """The records in words."""
+    for record, event in pairs:
+        yield Step(at=moment(record.time_ns), position=record.position, event=record.tag, says=tell(event))
+
+
+def summary(events: Sequence[v.Event]) -> str:
+    """The story in one sentence."""
+    routed = next((event for event in events if isinstance(event, v.RequestRouted)), None)
+    end = next((event for event in events if isinstance(event, v.ResponseServed | v.RequestFailed)), None)
+    if isinstance(end, v.ResponseServed):
+        who = "the local model" if end.by == "local" else "the remote model"
+        degraded = f", degraded ({end.degraded})" if end.degraded is not None else ""
+        told = f"answered by {who}{degraded}"
+    elif isinstance(end, v.RequestFailed):
+        told = f"not answered: {end.error}, {end.reason}"
+    else:
+        told = "not over, or cut off by a crash"
+    return f"{told}; {routed.reason}" if routed is not None else told

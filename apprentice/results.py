@@ -1,0 +1,126 @@
+"""What callers and operators get back: plain frozen values, JSON-ready."""
+
+from typing import Any
+
+import msgspec
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer. Who gave it is not the caller's business; the operator finds it by ``request_id``."""
+
+    output: dict[str, Any]
+    request_id: str
+
+
+class Promise(msgspec.Struct, frozen=True, kw_only=True):
+    """What is promised about locally served answers, and on how much evidence."""
+
+    agreement: float
+    alpha: float
+    gate: float | None
+    """Answers whose ``p_agree`` is at least this are served; None: none are."""
+    certified: tuple[float, ...]
+    comparisons: int
+    """In the present epoch of evidence."""
+    epoch: int
+    noticed: str
+    """Which drop of agreement would be noticed how soon, in words."""
+
+
+class Money(msgspec.Struct, frozen=True, kw_only=True):
+    """Amounts in US dollars as text, exact."""
+
+    spent: str
+    saved: str
+    would_have_been: str
+    """What the remote would have charged for everything: spent on answers plus saved."""
+    today: str
+    reserved: str
+    remote_calls: int
+
+
+class VersionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One version of the local model."""
+
+    name: str
+    status: str
+    examples: int
+    score: float | None
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """A task at one moment. Reading it changes nothing."""
+
+    task: str
+    phase: str
+    remote_model: str | None
+    champion: str | None
+    rival: str | None
+    training: str | None
+    requests: int
+    served_local: int
+    served_remote: int
+    degraded: int
+    failed: int
+    in_flight: int
+    examples: int
+    held_out: int
+    sampling_rate: float
+    sampling_target: float
+    correlation: float | None
+    correlation_low: float | None
+    correlation_high: float | None
+    correlation_is: str
+    """Whether it is chance-corrected or plain agreement standing in for it."""
+    confidence: float
+    """Anytime lower bound on the agreement of locally served answers; 0 while nothing is certified."""
+    agreement: float | None
+    """Estimated agreement over everything that was compared, in this epoch or before."""
+    agreement_local: float | None
+    """The same among answers that the local model gave the caller."""
+    audits_missed: int
+    shadow_attempted: int
+    shadow_ran: int
+    shadow_failed: int
+    promise: Promise
+    money: Money
+    coaching: str | None
+    alerts: dict[str, str]
+    versions: tuple[VersionStatus, ...]
+
+    @property
+    def local_share(self) -> float:
+        """Share of served answers that the local model gave."""
+        served = self.served_local + self.served_remote
+        return self.served_local / served if served else 0.0
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """All tasks, and the money of all together."""
+
+    at: str
+    tasks: tuple[Status, ...]
+    money: Money
+    caps: dict[str, str]
+    """Each cap's use in words, such as ``$1.20 of $10.00, reopens 2026-01-02T00:00:00+00:00``."""
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One event of a request's story, in words."""
+
+    at: str
+    position: int
+    event: str
+    says: str
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a request went where it went."""
+
+    request_id: str
+    task: str
+    summary: str
+    steps: tuple[Step, ...]
+    input: dict[str, Any] | None
+    """None where it was erased."""
+    output: dict[str, Any] | None

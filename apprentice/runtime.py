@@ -1,0 +1,411 @@
+"""The runtime: one process, one log, all tasks. ``Runtime.open`` is where an application begins."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from apprentice import errors, reading
+from apprentice.alerts import LogSink, WebhookSink
+from apprentice.config import Config, TaskConfig
+from apprentice.config import load as load_config
+from apprentice.results import Explanation, Report, Result, Status
+from apprentice.training.dataset import LogDatasets
+from apprentice.version import __version__
+from apprentice.wiring import (
+    Parts,
+    World,
+    assemble,
+    make_evaluator,
+    purse_settings,
+    task_settings,
+    task_spec,
+    validator,
+)
+from apprentice_actors import commands as c
+from apprentice_actors.actor import ActorRef, ActorStopped, Reply
+from apprentice_actors.herald import Announce, Herald
+from apprentice_actors.live import RequestDenied, Served, SubmitRequest
+from apprentice_actors.local import LocalDesk, LocalMessage
+from apprentice_actors.mailbox import MailboxClosed, MailboxFull
+from apprentice_actors.policy.holdout import held_out
+from apprentice_actors.ports import AlertSink, JsonObject
+from apprentice_actors.remote import RemoteDesk, RemoteMessage
+from apprentice_actors.supervision import RestartPolicy, Supervisor
+from apprentice_actors.task import Person, TaskMessage, TaskPorts, TaskSupervisor
+from apprentice_actors.trainer import Train, TrainerDesk
+from apprentice_actors.treasury import Treasury, TreasuryMessage
+from apprentice_events import errors as log_errors
+from apprentice_events import vocabulary as v
+from apprentice_events.bodies import Body, encode_json, make_body
+from apprentice_events.log import Entry
+from apprentice_events.spend import SpendState
+from apprentice_events.sqlite import SqliteLog
+from apprentice_events.task_state import TaskState
+
+STREAM = "runtime"
+MONEY_TAGS = tuple(
+    event.TAG for event in (v.BudgetReserved, v.BudgetSettled, v.BudgetReleased, v.ResponseServed, v.AdapterTrained)
+)
+COMMIT_S = 30.0
+"""How long a person's command is waited for; it takes one commit."""
+REPLY_GRACE_S = 10.0
+"""How much longer than a request's deadline its answer is waited for: the supervisor answers for itself in time."""
+
+
+class Runtime:
+    """All tasks of one configuration, answering.
+
+    ::
+
+        async with Runtime.open("apprentice.yaml") as runtime:
+            result = await runtime.submit("classify_ticket", {"text": "…", "metadata": {}})
+    """
+
+    def __init__(self, config: Config, parts: Parts) -> None:
+        """Use :meth:`open`."""
+        self.config = config
+        self._parts = parts
+        self._scope = Supervisor(parts.clock, on_isolated=self._isolated)
+        self._purse = purse_settings(config)
+        self._spend = SpendState(zone=self._purse.zone)
+        self._refs: dict[str, ActorRef[TaskMessage]] = {}
+        self._supervisors: dict[str, TaskSupervisor] = {}
+        self._down: dict[str, str] = {}
+        self._closed = False
+
+    @classmethod
+    def open(cls, config: Config | str | Path = "apprentice.yaml", *, world: World | None = None) -> "Opening":
+        """Open a runtime; to be awaited, or used with ``async with``, which also closes it.
+
+        ``world`` brings parts from outside (a clock, a log, models) for tests and embedders.
+        Raises :class:`InvalidConfig`, :class:`MissingExtra`, :class:`LogBusy`, :class:`LogCorrupt`.
+        """
+        return Opening(config, world or World())
+
+    # ------------------------------------------------------------ asking
+
+    async def submit(
+        self,
+        task: str,
+        given: JsonObject,
+        *,
+        key: str | None = None,
+        tags: Sequence[str] = (),
+        timeout_s: float | None = None,
+    ) -> Result:
+        """Answer one request of ``task``.
+
+        ``key`` makes it idempotent: submitted again, also after a restart, the same key gives the same answer.
+        ``tags`` name slices that are watched on their own. ``timeout_s`` overrides the task's deadline.
+        Raises :class:`UnknownTask`, :class:`InvalidInput`, :class:`KeyConflict`, :class:`Erased`,
+        :class:`RemoteUnavailable`, :class:`RemoteRefused`, :class:`DeadlineExceeded`, :class:`BudgetExhausted`,
+        :class:`Overloaded`, :class:`LogPoisoned`, :class:`TaskIsolated`.
+        """
+        configured, ref = self._task(task)
+        content = self._checked(configured, given)
+        seconds = configured.deadline_s if timeout_s is None else timeout_s
+
+        def envelope(reply: Reply[Served]) -> SubmitRequest:
+            return SubmitRequest(
+                input=given, content=content, key=key, tags=tuple(tags), timeout_s=seconds, reply=reply
+            )
+
+        served: Served = await self._ask(task, ref, envelope, seconds + REPLY_GRACE_S)
+        return Result(output=served.output, request_id=served.request)
+
+    async def correct(self, request_id: str, output: JsonObject, *, author: str | None = None) -> None:
+        """Say what the right answer to a past request is; it becomes training material before the remote's answer.
+
+        Raises :class:`UnknownRequest`, :class:`InvalidInput`, :class:`Erased`.
+        """
+        task, received = await self._request(request_id)
+        configured, ref = self._task(task)
+        schema = configured.output_schema
+        problem = schema.check(output) if schema is not None else None
+        if problem is not None:
+            raise errors.InvalidInput(f"the correction of {request_id} does not fit the output of {task}: {problem}")
+        try:
+            given = msgspec.json.decode(await self._parts.log.get_body(received.input))
+        except log_errors.ErasedBody as error:
+            raise errors.Erased(f"the input of {request_id} was erased; a correction would teach nothing") from error
+        input_body, output_body = self._body(given), self._body(output)
+        command = c.CorrectionGiven(
+            request=request_id,
+            input=input_body.digest,
+            output=output_body.digest,
+            author=author,
+            holdout=held_out(given, configured.holdout_share),
+            tags=received.tags,
+        )
+        await self._tell_person(task, ref, command, (input_body, output_body))
+
+    async def feedback(self, request_id: str, rating: float, *, comment: str | None = None) -> None:
+        """Rate a past answer from 0 (useless) to 1 (right). Raises :class:`UnknownRequest`, :class:`InvalidInput`."""
+        if not 0.0 <= rating <= 1.0:
+            raise errors.InvalidInput(f"the rating of {request_id} is {rating}; give a number from 0 to 1")
+        task, _ = await self._request(request_id)
+        body = self._body({"comment": comment}) if comment is not None else None
+        command = c.FeedbackGiven(
+            request=request_id, rating=rating, comment=body.digest if body is not None else None
+        )
+        await self._tell_person(task, self._task(task)[1], command, (body,) if body is not None else ())
+
+    async def operate(self, task: str, action: str, version: str | None = None) -> None:
+        """Intervene: ``train``, ``promote``, ``rollback`` or ``reinforce`` (the remote answers until earned again)."""
+        command = msgspec.convert(
+            {"action": action, "version": version}, type=c.OperatorAsked
+        )  # a wrong action is a ValidationError that lists the right ones
+        await self._tell_person(task, self._task(task)[1], command, ())
+
+    # ------------------------------------------------------------ looking
+
+    def status(self, task: str) -> Status:
+        """One task at this moment. Looking changes nothing. Raises :class:`UnknownTask`."""
+        configured, _ = self._task(task)
+        return reading.status(
+            self._state(task), task_settings(self.config, configured), self._spend, self._parts.clock.now_ns()
+        )
+
+    def report(self) -> Report:
+        """All tasks and the money at this moment."""
+        states = [(self._state(task.name), task_settings(self.config, task)) for task in self.config.tasks]
+        return reading.report(states, self._spend, self._purse, self._parts.clock.now_ns())
+
+    async def explain(self, request_id: str) -> Explanation:
+        """Why a request went where it went. Raises :class:`UnknownRequest`."""
+        found = await reading.explain(self._parts.log, request_id)
+        if found is None:
+            raise errors.UnknownRequest(f"no request {request_id!r} in this log; see `apprentice events` for what is")
+        return found
+
+    async def settled(self, *, training: bool = True) -> None:
+        """Wait until nothing is in flight: all calls settled, all comparisons folded and (``training``) no job on.
+
+        For tests, rehearsals and scripts; an application that never pauses has no use for it.
+        """
+        while any(self._busy(one, training) for one in self._supervisors.values()):
+            await self._parts.clock.sleep(0.002)
+
+    @staticmethod
+    def _busy(task: TaskSupervisor, training: bool) -> bool:
+        learning = task.state.versions.job is not None or task.state.versions.candidate is not None
+        return bool(task.live or task.state.flights) or (training and learning)
+
+    # ------------------------------------------------------------ opening and closing
+
+    async def _start(self) -> None:
+        parts, scope = self._parts, self._scope
+        await self._rebuild_spend()
+        await self._note(self._started())
+        await scope.__aenter__()
+        patient = RestartPolicy(shutdown_s=self._patience_s())
+        sinks: list[AlertSink] = [LogSink()]
+        if self.config.alerts.webhook is not None:
+            sinks.append(WebhookSink(str(self.config.alerts.webhook)))
+        herald: ActorRef[Announce] = scope.start("herald", lambda ref: Herald(ref, sinks=sinks))
+        treasury: ActorRef[TreasuryMessage] = scope.start(
+            "treasury",
+            lambda ref: Treasury(
+                ref, log=parts.log, spend=self._spend, settings=self._purse, clock=parts.clock, herald=herald
+            ),
+            capacity=100_000,
+        )
+        remote: ActorRef[RemoteMessage] = scope.start(
+            "remote", lambda ref: RemoteDesk(ref, model=parts.remote, clock=parts.clock), capacity=100_000
+        )
+        local: ActorRef[LocalMessage] = scope.start(
+            "local", lambda ref: LocalDesk(ref, model=parts.local), capacity=100_000
+        )
+        trainer: ActorRef[Train] = scope.start(
+            "trainer", lambda ref: TrainerDesk(ref, trainer=parts.trainer), policy=RestartPolicy(shutdown_s=0.2)
+        )
+        datasets = LogDatasets(parts.log)
+        for task in self.config.tasks:
+            ports = TaskPorts(
+                log=parts.log,
+                clock=parts.clock,
+                randomness=parts.randomness,
+                treasury=treasury,
+                remote=remote,
+                remote_model=parts.remote,
+                local=local,
+                trainer=trainer,
+                datasets=datasets,
+                evaluator=make_evaluator(self.config, task),
+                validator=validator(task),
+                herald=herald,
+            )
+            make = partial(self._make_task, task, ports)
+            self._refs[task.name] = scope.start(
+                f"task/{task.name}", make, policy=patient, capacity=max(1024, 4 * task.max_in_flight)
+            )
+        for ref in self._refs.values():
+            await self._ask_started(ref)
+
+    def _make_task(self, task: TaskConfig, ports: TaskPorts, ref: ActorRef[TaskMessage]) -> TaskSupervisor:
+        made = TaskSupervisor(ref, spec=task_spec(self.config, task), ports=ports)
+        self._supervisors[task.name] = made
+        return made
+
+    async def _ask_started(self, ref: ActorRef[TaskMessage]) -> None:
+        """Wait until the task has folded its log: a review is answered after it, once it is durable."""
+        await ref.ask(lambda reply: Person(command=c.Review(), bodies=(), reply=reply), 3600.0)
+
+    async def _rebuild_spend(self) -> None:
+        async for record in self._parts.log.read(tags=MONEY_TAGS):
+            self._spend.apply(record.stream.removeprefix("task/"), record.event(), record.time_ns)
+
+    def _started(self) -> v.RuntimeStarted:
+        log = self._parts.log
+        if isinstance(log, SqliteLog):
+            return v.RuntimeStarted(version=__version__, sqlite=log.sqlite_version, epoch=log.epoch)
+        return v.RuntimeStarted(version=__version__, sqlite="none", epoch=0)
+
+    async def _note(self, event: v.Event) -> None:
+        log = self._parts.log
+        version = await log.stream_version(STREAM)
+        await log.append(STREAM, version, [Entry(event)], time_ns=self._parts.clock.now_ns())
+
+    def _patience_s(self) -> float:
+        return max(task.deadline_s for task in self.config.tasks) + REPLY_GRACE_S
+
+    async def close(self, reason: str = "closed in order") -> None:
+        """Stop taking requests, let those in flight end, stop training, close everything. Closing twice is fine."""
+        if self._closed:
+            return
+        self._closed = True
+        parts = self._parts
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(parts.log.close)
+            stack.push_async_callback(self._note_quietly, v.RuntimeStopped(reason=reason))
+            for part in (parts.remote, parts.local, parts.trainer):
+                stack.push_async_callback(part.aclose)
+            stack.push_async_callback(self._scope.shutdown)
+            with contextlib.suppress(KeyError):
+                await self._scope.stop("trainer")
+
+    async def _note_quietly(self, event: v.Event) -> None:
+        with contextlib.suppress(log_errors.LogError):  # a poisoned log cannot say good-bye
+            await self._note(event)
+
+    def _isolated(self, name: str, error: Exception) -> None:
+        self._down[name.removeprefix("task/")] = str(error)
+
+    # ------------------------------------------------------------ helpers
+
+    def _task(self, name: str) -> tuple[TaskConfig, ActorRef[TaskMessage]]:
+        configured = self.config.task(name)
+        if configured is None:
+            known = ", ".join(sorted(task.name for task in self.config.tasks))
+            raise errors.UnknownTask(f"there is no task {name!r}; the configuration has: {known}")
+        return configured, self._refs[name]
+
+    def _checked(self, task: TaskConfig, given: Any) -> bytes:
+        problem = task.input_schema.check(given) if task.input_schema is not None else None
+        if problem is None and not isinstance(given, dict):
+            problem = f"expected an object, found {type(given).__name__}"
+        if problem is None:
+            try:
+                return encode_json(given)
+            except (TypeError, ValueError, RecursionError) as error:
+                problem = str(error)
+        raise errors.InvalidInput(f"the input of {task.name} is not accepted: {problem}")
+
+    def _state(self, task: str) -> TaskState:
+        return self._supervisors[task].state
+
+    def _body(self, value: JsonObject) -> Body:
+        return make_body(encode_json(value), self._parts.randomness.token(16))
+
+    async def _request(self, request_id: str) -> tuple[str, v.RequestReceived]:
+        for record in await self._parts.log.by_correlation(request_id):
+            event = record.event()
+            if isinstance(event, v.RequestReceived):
+                return record.stream.removeprefix("task/"), event
+        raise errors.UnknownRequest(f"no request {request_id!r} in this log; request ids begin with req_")
+
+    async def _tell_person(
+        self, task: str, ref: ActorRef[TaskMessage], command: c.PersonCommand, bodies: tuple[Body, ...]
+    ) -> None:
+        await self._ask(task, ref, lambda reply: Person(command=command, bodies=bodies, reply=reply), COMMIT_S)
+
+    async def _ask[R](
+        self, task: str, ref: ActorRef[TaskMessage], envelope: Callable[[Reply[R]], TaskMessage], seconds: float
+    ) -> R:
+        try:
+            return await ref.ask(envelope, seconds)
+        except RequestDenied as denied:
+            raise _public(denied) from None
+        except MailboxFull as error:
+            raise errors.Overloaded(f"{task}: {error}") from None
+        except TimeoutError:
+            raise errors.DeadlineExceeded(f"{task} gave no answer within {seconds:g} s") from None
+        except (ActorStopped, MailboxClosed) as error:
+            raise self._gone(task, error) from error
+
+    def _gone(self, task: str, error: Exception) -> errors.ApprenticeError:
+        if self._closed:
+            return errors.Overloaded(f"the runtime is closed; {task} takes no requests any more")
+        cause = self._down.get(task, str(error))
+        if "poisoned" in cause.casefold():
+            return errors.LogPoisoned(f"{task}: {cause}")
+        return errors.TaskIsolated(f"{task} failed and was restarted or taken out of service: {cause}")
+
+
+def _public(denied: RequestDenied) -> errors.ApprenticeError:
+    if denied.error == "BudgetExhausted":
+        return errors.BudgetExhausted(denied.reason, denied.reopens)
+    found: type[errors.ApprenticeError] = getattr(errors, denied.error)
+    return found(denied.reason)
+
+
+class Opening:
+    """A runtime about to be opened: await it, or enter it."""
+
+    def __init__(self, config: Config | str | Path, world: World) -> None:
+        self._config = config
+        self._world = world
+        self._runtime: Runtime | None = None
+
+    def __await__(self) -> Generator[Any, None, Runtime]:
+        return self._open().__await__()
+
+    async def _open(self) -> Runtime:
+        config = self._config if isinstance(self._config, Config) else load_config(self._config)
+        try:
+            runtime = Runtime(config, assemble(config, self._world))
+        except log_errors.LogError as error:
+            raise public_log_error(error) from error
+        try:
+            await runtime._start()
+        except BaseException as error:
+            await asyncio.shield(runtime.close(f"could not be opened: {type(error).__name__}"))
+            raise
+        return runtime
+
+    async def __aenter__(self) -> Runtime:
+        self._runtime = await self._open()
+        return self._runtime
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._runtime is not None:
+            await self._runtime.close()
+
+
+def public_log_error(error: log_errors.LogError) -> errors.ApprenticeError:
+    """The log's error as one of the public tree."""
+    for inner, public in (
+        (log_errors.LogBusy, errors.LogBusy),
+        (log_errors.LogCorrupt, errors.LogCorrupt),
+    ):
+        if isinstance(error, inner):
+            return public(str(error))
+    return errors.LogPoisoned(str(error))

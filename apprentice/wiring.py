@@ -1,0 +1,269 @@
+"""From the configuration to the parts of a runtime: settings, models, ports. The one place that knows all of them."""
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from apprentice import evaluators
+from apprentice.config import BudgetConfig, Config, ProviderConfig, TaskBudgetConfig, TaskConfig
+from apprentice.errors import InvalidConfig
+from apprentice.remote.anthropic import BASE_URL as ANTHROPIC_URL
+from apprentice.remote.anthropic import AnthropicModel
+from apprentice.remote.limits import RateLimiter
+from apprentice.remote.pricing import Price, PriceTable
+from apprentice.remote.secrets import Secret
+from apprentice.system import SystemClock, SystemRandomness
+from apprentice_actors.policy.gate import DEFAULT_GATES
+from apprentice_actors.ports import (
+    Clock,
+    Evaluator,
+    JsonObject,
+    LocalModel,
+    Randomness,
+    RemoteModel,
+    Trainer,
+    Validator,
+)
+from apprentice_actors.settings import Cap, PurseSettings, TaskSettings
+from apprentice_actors.task import TaskSpec
+from apprentice_events.log import EventLog
+from apprentice_events.sqlite import SqliteLog
+
+NANO = Decimal(10**9)
+LOG_FILE = "log.db"
+
+
+class World(msgspec.Struct, kw_only=True):
+    """What a runtime takes from outside instead of making it: for tests, simulations and embedders. None: make it."""
+
+    clock: Clock | None = None
+    randomness: Randomness | None = None
+    log: EventLog | None = None
+    remote: RemoteModel | None = None
+    local: LocalModel | None = None
+    trainer: Trainer | None = None
+
+
+class Parts(msgspec.Struct, kw_only=True):
+    """Everything a runtime is put together from."""
+
+    clock: Clock
+    randomness: Randomness
+    log: EventLog
+    remote: RemoteModel
+    local: LocalModel
+    trainer: Trainer
+
+
+def nano(amount: Decimal) -> int:
+    """US dollars as integer nano-dollars."""
+    return int(amount * NANO)
+
+
+def dollars(amount_nd: int) -> str:
+    """Nano-dollars as exact decimal text, at least two places."""
+    text = f"{Decimal(amount_nd) / NANO:f}"
+    whole, _, fraction = text.partition(".")
+    return f"{whole}.{fraction.rstrip('0').ljust(2, '0')}"
+
+
+# ---------------------------------------------------------------- settings
+
+
+def task_settings(config: Config, task: TaskConfig) -> TaskSettings:
+    """The rules of judgement of one task."""
+    thresholds, sampling = task.confidence_thresholds, config.sampling
+    return TaskSettings(
+        task=task.name,
+        phase1_to_phase2=thresholds.phase1_to_phase2,
+        phase2_to_phase3=thresholds.phase2_to_phase3,
+        coaching_trigger=thresholds.coaching_trigger,
+        emergency_threshold=thresholds.emergency_threshold,
+        guarantee=task.guarantee.agreement,
+        alpha=task.guarantee.alpha,
+        gates=DEFAULT_GATES,
+        window_size=sampling.window_size,
+        decay=sampling.decay_function,
+        min_floor=sampling.min_floor,
+        trend_sensitivity=sampling.trend_sensitivity,
+        detect_drop=sampling.detect.drop if sampling.detect is not None else None,
+        detect_within=sampling.detect.within if sampling.detect is not None else None,
+        false_alarm_every=sampling.false_alarm_every,
+        classes=_classes(task),
+        batch=config.local.fine_tune_batch_size,
+        holdout_share=task.holdout_share,
+        must_pass=task.must_pass_tags,
+        keep_versions=config.local.keep_versions,
+        on_exhausted=task.on_exhausted,
+        on_remote_down=task.on_remote_down,
+        coaching_budget_nd=_coaching_budget(config),
+    )
+
+
+def _classes(task: TaskConfig) -> int | None:
+    """How many classes the compared output has, where it is one field with listed values."""
+    if task.output_schema is None:
+        return None
+    fields = task.match_fields or task.output_schema.fields
+    if len(fields) != 1:
+        return None
+    values = (task.output_schema.find(fields[0]) or {}).get("enum")
+    return len(values) if values is not None else None
+
+
+def _coaching_budget(config: Config) -> int | None:
+    caps = [cap for cap in (config.budget.daily, config.budget.weekly, config.budget.monthly) if cap is not None]
+    return nano(min(caps) * Decimal(str(config.budget.coaching_share))) if caps else None
+
+
+def purse_settings(config: Config) -> PurseSettings:
+    """The caps, global and per task."""
+    caps = [*_caps(None, config.budget)]
+    for task in config.tasks:
+        caps += _caps(task.name, task.budget)
+    return PurseSettings(caps=tuple(caps), zone=config.budget.timezone, warn_at=config.budget.warn_at)
+
+
+def _caps(task: str | None, budget: BudgetConfig | TaskBudgetConfig) -> Iterator[Cap]:
+    if budget.daily is not None:
+        yield Cap(window="day", limit_nd=nano(budget.daily), task=task)
+    if budget.weekly is not None:
+        yield Cap(window="week", limit_nd=nano(budget.weekly), task=task)
+    if budget.monthly is not None:
+        yield Cap(window="month", limit_nd=nano(budget.monthly), task=task)
+
+
+def task_spec(config: Config, task: TaskConfig) -> TaskSpec:
+    """The task as its supervisor sees it."""
+    return TaskSpec(
+        name=task.name,
+        settings=task_settings(config, task),
+        description="\n\n".join(part for part in (task.description, task.instructions) if part),
+        output_schema=task.output_schema.json_schema if task.output_schema is not None else None,
+        match_fields=task.match_fields,
+        deadline_s=task.deadline_s,
+        max_in_flight=task.max_in_flight,
+        max_output_tokens=task.max_output_tokens,
+        model_dir=config.local.model_dir,
+        training={"encoder": config.local.encoder} if config.local.encoder is not None else {},
+    )
+
+
+def validator(task: TaskConfig) -> Validator:
+    """The validation gate: the output schema, where there is one."""
+    schema = task.output_schema
+
+    def check(output: JsonObject) -> str | None:
+        return schema.check(output) if schema is not None else None
+
+    return check
+
+
+# ---------------------------------------------------------------- models
+
+
+def check_providers(config: Config) -> PriceTable:
+    """Prices of all providers, the config's own first. Raises :class:`InvalidConfig` for what cannot be used."""
+    overrides: dict[tuple[str, str], Mapping[str, Any]] = {
+        (each.provider, each.model): each.price.model_dump()
+        for each in config.remote.providers
+        if each.price is not None
+    }
+    table = PriceTable.load().with_overrides(overrides, checked="the configuration")
+    problems = [
+        f"remote: {table.unknown(each.provider, each.model)}"
+        for each in config.remote.providers
+        if table.find(each.provider, each.model) is None
+    ]
+    if config.remote.provider not in _PROVIDERS:
+        known = ", ".join(sorted(_PROVIDERS))
+        problems.append(f"remote.provider: {config.remote.provider} cannot be the teacher yet; choose one of: {known}")
+    if problems:
+        raise InvalidConfig(problems)
+    return table
+
+
+class _MakeRemote(Protocol):
+    def __call__(self, config: ProviderConfig, price: Price, clock: Clock, randomness: Randomness) -> RemoteModel: ...
+
+
+def _anthropic(config: ProviderConfig, price: Price, clock: Clock, randomness: Randomness) -> RemoteModel:
+    limiter = RateLimiter(
+        clock, max_concurrent=config.max_concurrent, requests_per_minute=config.requests_per_minute
+    )
+    return AnthropicModel(
+        config.model,
+        _key(config),
+        price,
+        limiter=limiter,
+        clock=clock,
+        randomness=randomness,
+        base_url=str(config.base_url) if config.base_url is not None else ANTHROPIC_URL,
+        max_attempts=config.max_attempts,
+    )
+
+
+_PROVIDERS: Mapping[str, _MakeRemote] = {"anthropic": _anthropic}
+
+
+def _key(config: ProviderConfig) -> Secret:
+    if config.api_key_file is not None:
+        return Secret.from_file(config.api_key_file)
+    assert config.api_key_env is not None, "the configuration names the usual variable where none is given"
+    return Secret.from_env(config.api_key_env)
+
+
+def make_remote(config: Config, clock: Clock, randomness: Randomness) -> RemoteModel:
+    """The teacher. Raises :class:`InvalidConfig` for an unpriced model or a missing key."""
+    remote = config.remote
+    price = check_providers(config).find(remote.provider, remote.model)
+    assert price is not None, "check_providers found a price"
+    return _PROVIDERS[remote.provider](remote, price, clock, randomness)
+
+
+def make_local(config: Config) -> LocalModel:
+    """The server of local versions. Raises :class:`MissingExtra` or :class:`InvalidConfig`."""
+    if config.local.backend != "embedded":
+        raise InvalidConfig([f"local.backend: {config.local.backend} cannot serve yet; choose embedded"])
+    from apprentice.local.embedded import EmbeddedModel
+
+    return EmbeddedModel()
+
+
+def make_trainer(config: Config) -> Trainer:
+    """What makes versions. Raises :class:`MissingExtra` or :class:`InvalidConfig`."""
+    if config.local.fine_tune_backend != "embedded":
+        problem = f"local.fine_tune_backend: {config.local.fine_tune_backend} cannot train yet; choose embedded"
+        raise InvalidConfig([problem])
+    from apprentice.training.embedded import EmbeddedTrainer
+
+    return EmbeddedTrainer()
+
+
+def make_evaluator(config: Config, task: TaskConfig) -> Evaluator:
+    """The task's evaluator; semantic similarity uses the configured sentence encoder."""
+    encoder = None
+    if task.evaluator == "semantic_similarity" and config.local.encoder is not None:
+        from apprentice.local.encoder import SentenceEncoder
+
+        encoder = SentenceEncoder(config.local.encoder)
+    return evaluators.build(task, encoder)
+
+
+def open_log(folder: Path) -> EventLog:
+    """The log in its folder, which is made where it is missing."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return SqliteLog.open(folder / LOG_FILE)
+
+
+def assemble(config: Config, world: World) -> Parts:
+    """Make what the world does not bring. What was made is closed again if a later part fails."""
+    clock, randomness = world.clock or SystemClock(), world.randomness or SystemRandomness()
+    remote = world.remote or make_remote(config, clock, randomness)
+    local = world.local or make_local(config)
+    trainer = world.trainer or make_trainer(config)
+    log = world.log or open_log(config.storage.path)
+    return Parts(clock=clock, randomness=randomness, log=log, remote=remote, local=local, trainer=trainer)
