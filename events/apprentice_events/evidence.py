@@ -103,7 +103,7 @@ class Evidence(msgspec.Struct):
     """Audited answers that the caller got from the local model."""
     comparisons: int = 0
     """Folded in this epoch."""
-    missed_total: int = 0
+    missed: int = 0
     missed_in_a_row: int = 0
     ignored: int = 0
     """Scores that came after their turn was given up, or from before a restart."""
@@ -120,7 +120,7 @@ class Evidence(msgspec.Struct):
     def restart(self, event: EvidenceRestarted) -> None:
         """Begin an epoch: empty bands, fresh detectors; whatever is under way belongs to the old one and is ignored.
 
-        Totals over the task's life (``everything``, ``served_local``, ``missed_total``, ``ignored``) go on.
+        Totals over the task's life (``everything``, ``served_local``, ``missed``, ``ignored``) go on.
         Raises ``ValueError`` for a guarantee that no evidence could confirm or refute.
         """
         if not 0.0 < event.guarantee < 1.0:
@@ -180,7 +180,7 @@ class Evidence(msgspec.Struct):
         self._give_up_oldest()
         self._release()
 
-    def missed(self, turn: int) -> None:
+    def missed_turn(self, turn: int) -> None:
         """The comparison of an audited turn did not come about; says nothing about the student, but is counted."""
         if self.open_turns.pop(turn, None) is None:
             return
@@ -193,7 +193,7 @@ class Evidence(msgspec.Struct):
         return self.rates[index - 1][1] if index else None
 
     def _count_missed(self) -> None:
-        self.missed_total += 1
+        self.missed += 1
         self.missed_in_a_row += 1
 
     def _give_up_oldest(self) -> None:

@@ -19,15 +19,25 @@ false certificate stays within the share. The shares of all epochs sum to alpha.
 
 from collections.abc import Iterable
 from math import exp, log, log1p, pi
+from typing import NamedTuple
 
 from apprentice_events.evidence import Band, Evidence
 
 STAKES = (0.99, 0.85, 0.7, 0.55, 0.4, 0.28, 0.18, 0.1, 0.05)
 """Bets; the best for risk m against epsilon is ``(epsilon - m) / (epsilon (1 - m))``."""
-STAKE_WEIGHTS = (0.30, 0.08, 0.09, 0.10, 0.11, 0.10, 0.09, 0.08, 0.05)
+STAKE_WEIGHTS = (0.20, 0.10, 0.15, 0.17, 0.14, 0.10, 0.07, 0.04, 0.03)
 """How the starting capital of 1 is spread over the stakes: the boldest decides how soon a faultless student passes."""
 _BETS = tuple((stake, log1p(-stake), log(weight)) for stake, weight in zip(STAKES, STAKE_WEIGHTS, strict=True))
 _BISECTIONS = 30
+
+
+class Passed(NamedTuple):
+    """A step that reached its threshold; ``wealth`` and ``threshold`` are natural logarithms."""
+
+    gate: float
+    wealth: float
+    threshold: float
+    comparisons: int
 
 
 def share(alpha: float, epoch: int) -> float:
@@ -37,38 +47,48 @@ def share(alpha: float, epoch: int) -> float:
     return 6.0 * alpha / (pi * epoch) ** 2
 
 
+def log_threshold(evidence: Evidence) -> float:
+    """Natural logarithm of the wealth that an even part of the epoch's share asks for: ``log(K / share)``."""
+    return log(len(evidence.gates) / evidence.alpha)
+
+
 def log_thresholds(evidence: Evidence, held: Iterable[float] = ()) -> dict[float, float]:
-    """Per step not in ``held`` (the certified ones): natural logarithm of the wealth at which it is certified."""
-    steps, certified = evidence.gates, frozenset(held)
-    parts = dict.fromkeys(steps, evidence.alpha / max(len(steps), 1))
+    """Log wealth at which each step that is not in ``held`` is certified, given what the held ones hand on."""
+    steps, certified_steps = evidence.gates, frozenset(held)
+    parts = dict.fromkeys(steps, 1.0)
     for index, step in enumerate(steps):
-        if step in certified:
-            heir = _heir(steps, index, certified)
-            if heir is not None:
-                parts[heir] += parts[step]
-    return {step: -log(part) for step, part in parts.items() if step not in certified}
+        heir = _heir(steps, index, certified_steps) if step in certified_steps else None
+        if heir is not None:
+            parts[heir] += 1.0
+    return {step: log_threshold(evidence) - log(part) for step, part in parts.items() if step not in certified_steps}
 
 
-def log_wealth(evidence: Evidence, gate: float) -> float:
-    """Natural logarithm of the mixture wealth of the step ``gate``."""
-    weight, loss = evidence_at(evidence, gate)
-    return _log_mixture(weight, loss, 1.0 - evidence.guarantee)
+def log_wealths(evidence: Evidence) -> list[float]:
+    """Natural logarithm of each step's mixture wealth, tightest step first."""
+    epsilon = 1.0 - evidence.guarantee
+    return [_log_mixture(*evidence_at(evidence, gate), epsilon) for gate in evidence.gates]
 
 
-def newly_certified(evidence: Evidence, held: Iterable[float] = ()) -> tuple[float, ...]:
-    """The steps that pass now beside those ``held``, tightest first; what they hand on counts at once.
+def certificates(evidence: Evidence, held: Iterable[float] = ()) -> tuple[Passed, ...]:
+    """The steps that pass now beside those ``held``, in the order in which they do; what they hand on counts at once.
 
     A certificate once issued stays valid when the wealth falls later, so the caller remembers what was issued.
     """
-    before = frozenset(held)
-    wealth = {gate: log_wealth(evidence, gate) for gate in evidence.gates if gate not in before}
-    passed: frozenset[float] = frozenset()
+    certified_steps = set(held)
+    wealths = dict(zip(evidence.gates, log_wealths(evidence), strict=True))
+    passed: list[Passed] = []
     while True:
-        thresholds = log_thresholds(evidence, before | passed)
-        more = {gate for gate, threshold in thresholds.items() if wealth[gate] >= threshold}
-        if not more:
-            return tuple(sorted(passed, reverse=True))
-        passed |= more
+        thresholds = log_thresholds(evidence, certified_steps)
+        gate = next((step for step, threshold in thresholds.items() if wealths[step] >= threshold), None)
+        if gate is None:
+            return tuple(passed)
+        certified_steps.add(gate)
+        passed.append(Passed(gate, wealths[gate], thresholds[gate], comparisons_at(evidence, gate)))
+
+
+def certified(evidence: Evidence, held: Iterable[float] = ()) -> tuple[float, ...]:
+    """The gates of :func:`certificates`."""
+    return tuple(passed.gate for passed in certificates(evidence, held))
 
 
 def evidence_at(evidence: Evidence, gate: float) -> tuple[float, float]:
@@ -91,7 +111,7 @@ def agreement_floor(evidence: Evidence, gate: float | None) -> float:
     if gate is None or not evidence.gates:
         return 0.0
     weight, loss = evidence_at(evidence, gate)
-    threshold = log(len(evidence.gates) / evidence.alpha)
+    threshold = log_threshold(evidence)
     low, high = 0.0, 1.0
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2

@@ -63,7 +63,7 @@ def information(drop: float, guarantee: float) -> float:
 
 
 def detect_floor(drop: float, within: int, guarantee: float, false_alarm_every: int) -> float:
-    """The smallest audit rate that notices agreement ``drop`` below the guarantee ``within`` requests, in 90% of cases."""
+    """The smallest audit rate at which agreement ``drop`` under the guarantee is noticed ``within`` requests (90%)."""
     if within < 1:
         raise ValueError(f"detect.within is {within} requests; it must be at least 1")
     return min(1.0, CAUTION * log(false_alarm_every) / (within * information(drop, guarantee)))
