@@ -1,4 +1,8 @@
-"""What was written once can be read forever: the golden log is never edited, only added to."""
+"""What was written once can be read forever: the golden log is never edited, only added to.
+
+A record that fails here says that an event changed its meaning: raise its ``SCHEMA`` and add an upcaster. Before the
+first release, with no log in the world yet, ``python tests/golden/make_golden.py --anew`` starts over instead.
+"""
 
 import msgspec
 import pytest
