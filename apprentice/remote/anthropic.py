@@ -115,14 +115,12 @@ class MessagesFormat:
         self,
         model: str,
         api_key: Secret,
-        max_output_tokens: int,
         *,
         temperature: float | None = None,
         api_version: str = API_VERSION,
     ) -> None:
         self._model = model
         self._api_key = api_key
-        self._max_output_tokens = max_output_tokens
         self._temperature = temperature
         self._api_version = api_version
 
@@ -152,7 +150,7 @@ class MessagesFormat:
         prompt = compose(question, schema_is_enforced=schema is not None)
         body: dict[str, Any] = {
             "model": self._model,
-            "max_tokens": self._max_output_tokens,
+            "max_tokens": question.max_output_tokens,
             "system": prompt.system,
             "messages": [
                 {"role": "assistant" if index % 2 else "user", "content": text}
@@ -236,18 +234,16 @@ class AnthropicModel(HttpModel):
         clock: Clock,
         randomness: Randomness,
         base_url: str = BASE_URL,
-        max_output_tokens: int = 1024,
         max_attempts: int = 5,
         temperature: float | None = None,
         api_version: str = API_VERSION,
         client: httpx.AsyncClient | None = None,
     ) -> None:
         super().__init__(
-            MessagesFormat(model, api_key, max_output_tokens, temperature=temperature, api_version=api_version),
+            MessagesFormat(model, api_key, temperature=temperature, api_version=api_version),
             model=model,
             price=price,
             base_url=base_url,
-            max_output_tokens=max_output_tokens,
             max_attempts=max_attempts,
             limiter=limiter,
             clock=clock,

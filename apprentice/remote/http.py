@@ -69,7 +69,6 @@ class HttpModel:
         model: str,
         price: Price,
         base_url: str,
-        max_output_tokens: int,
         max_attempts: int,
         limiter: RateLimiter,
         clock: Clock,
@@ -77,15 +76,12 @@ class HttpModel:
         client: httpx.AsyncClient | None = None,
         backoff: Backoff | None = None,
     ) -> None:
-        if max_output_tokens < 1 or max_attempts < 1:
-            raise ValueError(
-                f"max_output_tokens {max_output_tokens} and max_attempts {max_attempts} of {model} must be at least 1"
-            )
+        if max_attempts < 1:
+            raise ValueError(f"max_attempts of {model} is {max_attempts}; it must be at least 1, which means no retry")
         self._wire = wire
         self._model = model
         self._price = price
         self._url = base_url.rstrip("/") + wire.path
-        self._max_output_tokens = max_output_tokens
         self._max_attempts = max_attempts
         self._limiter = limiter
         self._clock = clock
@@ -111,7 +107,7 @@ class HttpModel:
 
     def quote_nd(self, question: Question) -> int:
         """The highest possible price: each byte of the body a token at the dearest input rate, and all the output."""
-        return self._ceiling_nd(self._wire.encode(question))
+        return self._ceiling_nd(self._wire.encode(question), question.max_output_tokens)
 
     async def answer(self, question: Question, *, timeout_s: float) -> RemoteAnswer:
         """Ask once, trying again what was certainly not billed. Raises :class:`RemoteFailure`."""
@@ -120,10 +116,11 @@ class HttpModel:
         body = self._wire.encode(question)
         if timeout_s <= 0:
             raise self._unavailable("the deadline had passed before it was asked")
+        ceiling_nd = self._ceiling_nd(body, question.max_output_tokens)
         attempt = 0
         while True:
             attempt += 1
-            outcome = await self._attempt(body, deadline)
+            outcome = await self._attempt(body, ceiling_nd, deadline)
             if isinstance(outcome, Completion):
                 latency_ms = (self._clock.monotonic() - started) * 1000
                 return self._accept(outcome, latency_ms, attempt)
@@ -134,22 +131,22 @@ class HttpModel:
         if self._owns_client:
             await self._client.aclose()
 
-    def _ceiling_nd(self, body: bytes) -> int:
-        return self._price.bound_nd(len(body) + UNSEEN_TOKENS, self._max_output_tokens)
+    def _ceiling_nd(self, body: bytes, max_output_tokens: int) -> int:
+        return self._price.bound_nd(len(body) + UNSEEN_TOKENS, max_output_tokens)
 
-    async def _attempt(self, body: bytes, deadline: float) -> Completion | _Failed:
+    async def _attempt(self, body: bytes, ceiling_nd: int, deadline: float) -> Completion | _Failed:
         tokens = len(body) / _BYTES_PER_TOKEN
         amounts = {REQUESTS: 1.0, "tokens": tokens, "input_tokens": tokens, "output_tokens": 1.0}
         try:
             async with self._limiter.turn(deadline, amounts):
-                response = await self._send(body, deadline)
+                response = await self._send(body, ceiling_nd, deadline)
                 if isinstance(response, _Failed):
                     return response
-                return self._read(response, self._ceiling_nd(body))
+                return self._read(response, ceiling_nd)
         except LimitReached as error:
             raise RemoteFailure("rate_limited", f"{self._name}: {error}") from None
 
-    async def _send(self, body: bytes, deadline: float) -> httpx.Response | _Failed:
+    async def _send(self, body: bytes, ceiling_nd: int, deadline: float) -> httpx.Response | _Failed:
         progress = _Progress()
         remaining = deadline - self._clock.monotonic()
         timeout = httpx.Timeout(None, connect=max(0.001, min(CONNECT_TIMEOUT_S, remaining)))
@@ -165,7 +162,7 @@ class HttpModel:
         except TimeoutError:
             if not progress.perhaps_sent:
                 return _Failed(self._unavailable("no connection stood before the deadline"), retry=False)
-            raise self._perhaps_billed("timeout", "no complete response came before the deadline", body) from None
+            raise self._perhaps_billed("timeout", "no complete response came before the deadline", ceiling_nd) from None
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             message = f"{self._name}: {self._url!r} is not a web address ({error}); correct the base URL in the config"
             raise RemoteFailure("bad_request", message) from None
@@ -174,9 +171,9 @@ class HttpModel:
         except httpx.TransportError as error:
             if not progress.perhaps_sent:
                 return _Failed(self._unavailable(_describe(error)), retry=True)
-            raise self._perhaps_billed("interrupted", _describe(error), body) from error
+            raise self._perhaps_billed("interrupted", _describe(error), ceiling_nd) from error
         except httpx.DecodingError as error:
-            raise self._perhaps_billed("interrupted", _describe(error), body) from error
+            raise self._perhaps_billed("interrupted", _describe(error), ceiling_nd) from error
 
     def _read(self, response: httpx.Response, ceiling_nd: int) -> Completion | _Failed:
         now_ns = self._clock.now_ns()
@@ -232,9 +229,9 @@ class HttpModel:
         message = f"{self._name} cannot be reached at {self._url}: {redact(reason)}; check the network and the base URL"
         return RemoteFailure("unavailable", message)
 
-    def _perhaps_billed(self, kind: RemoteFailureKind, reason: str, body: bytes) -> RemoteFailure:
+    def _perhaps_billed(self, kind: RemoteFailureKind, reason: str, ceiling_nd: int) -> RemoteFailure:
         message = f"{self._name}: {redact(reason)} after the request was sent; charged at the highest possible price"
-        return RemoteFailure(kind, message, cost_nd=self._ceiling_nd(body))
+        return RemoteFailure(kind, message, cost_nd=ceiling_nd)
 
 
 def _new_client() -> httpx.AsyncClient:

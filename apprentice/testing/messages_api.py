@@ -71,8 +71,11 @@ class Wrong(Exception):
 
 
 def check(headers: Mapping[str, str], body: bytes, api_key: str | None) -> Asked:
-    """Read a request. Raises :class:`Wrong`. ``api_key`` None lets any key pass, but none is not enough."""
-    key = headers.get("x-api-key", "")
+    """Read a request. Raises :class:`Wrong`. ``api_key`` None lets any key pass, but none is not enough.
+
+    The key comes as ``x-api-key``, or as a bearer token, which is how the vendor's own client sends it.
+    """
+    key = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
     if not key or (api_key is not None and key != api_key):
         raise Wrong(401, "authentication_error", "invalid x-api-key" if key else "x-api-key header is required")
     version = headers.get("anthropic-version")

@@ -52,7 +52,13 @@ ANSWERED = {Fault.slow, Fault.wrong_schema}
 
 
 def question(text: str = "I was charged twice") -> Question:
-    return Question(task="classify", input={"text": text}, description="Classify the ticket.", output_schema=SCHEMA)
+    return Question(
+        task="classify",
+        input={"text": text},
+        description="Classify the ticket.",
+        output_schema=SCHEMA,
+        max_output_tokens=200,
+    )
 
 
 @dataclass
@@ -108,7 +114,6 @@ def build(url: str, clock: JumpingClock, limiter: RateLimiter, client: httpx.Asy
         clock=clock,
         randomness=SeededRandomness(1),
         base_url=url,
-        max_output_tokens=200,
         max_attempts=4,
         client=client,
     )
