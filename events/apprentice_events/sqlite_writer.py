@@ -76,7 +76,7 @@ class Writer:
     def __init__(self, connection: sqlite3.Connection, where: str) -> None:
         self.head = sqlite_file.read_tail(connection)
         self.epoch = int(connection.execute("UPDATE meta SET epoch = epoch + 1 RETURNING epoch").fetchone()[0])
-        self._poison: LogPoisoned | None = None
+        self._poison = ""
         self._connection = connection
         self._where = where
         self._versions: dict[str, int] = {}
@@ -97,8 +97,8 @@ class Writer:
         with self._work:
             if self._closing:
                 raise LogClosed(self._where)
-            if self._poison is not None:
-                raise self._poison
+            if self._poison:
+                raise LogPoisoned(self._where, self._poison)
             if self._entries_waiting >= QUEUE_ENTRIES_MAX:
                 room: asyncio.Future[Any] = job.loop.create_future()
                 self._room.append((job.loop, room))
@@ -116,13 +116,13 @@ class Writer:
         self._thread.join()
 
     def _run(self) -> None:
-        while self._jobs or not self._closing:
+        while not self._closing or self._jobs:  # in this order: once it is closing, no job is added any more
             for kind, group in groupby(self._take(), type):
                 if kind is AppendJob:
                     self._guard(self._append, [job for job in group if isinstance(job, AppendJob)])
                 else:
                     self._guard(self._erase, [job for job in group if isinstance(job, EraseJob)])
-            if self._unscrubbed and self._poison is None:
+            if self._unscrubbed and not self._poison:
                 self._guard(self._scrub, [])
         self._shut()
 
@@ -130,7 +130,7 @@ class Writer:
         """As many jobs as one transaction may hold; waits for the first, yet not for ever with work left over."""
         with self._work:
             if not self._jobs and not self._closing:
-                self._work.wait(SCRUB_RETRY_S if self._unscrubbed and self._poison is None else None)
+                self._work.wait(SCRUB_RETRY_S if self._unscrubbed and not self._poison else None)
             jobs: list[Job] = []
             entries = 0
             while self._jobs and entries < BATCH_ENTRIES_MAX:
@@ -143,21 +143,23 @@ class Writer:
 
     def _guard[J: (AppendJob, EraseJob)](self, act: Callable[[list[J]], list[Outcome]], jobs: list[J]) -> None:
         """Run one transaction; whatever goes wrong in it poisons the log, since its outcome is not known."""
-        outcomes: list[Outcome]
-        try:
-            outcomes = act(jobs) if self._poison is None else [self._poison] * len(jobs)
-        except Fenced:
-            outcomes = [self._poisoned("another process took over its writing")] * len(jobs)
-        except Exception as error:  # whatever it is, the waiters must hear of it and nothing may be written after it
-            outcomes = [self._poisoned(f"a commit failed ({type(error).__name__}: {error})")] * len(jobs)
+        outcomes: list[Outcome] | None = None
+        if not self._poison:
+            try:
+                outcomes = act(jobs)
+            except Fenced:
+                self._die("another process took over its writing")
+            except Exception as error:  # whatever it is, the waiters must hear of it and nothing be written after it
+                self._die(f"a commit failed ({type(error).__name__}: {error})")
+        if outcomes is None:
+            outcomes = [LogPoisoned(self._where, self._poison) for _ in jobs]
         _deliver([(job.loop, job.future, outcome) for job, outcome in zip(jobs, outcomes, strict=True)])
 
-    def _poisoned(self, cause: str) -> LogPoisoned:
+    def _die(self, cause: str) -> None:
         with self._work:
-            self._poison = LogPoisoned(self._where, cause)
+            self._poison = cause
         with suppress(sqlite3.Error):  # lets go of SQLite's write lock, for whoever took over
             self._connection.execute("ROLLBACK")
-        return self._poison
 
     def _append(self, jobs: list[AppendJob]) -> list[Outcome]:
         outcomes: list[Outcome] = []
@@ -227,7 +229,7 @@ class Writer:
         return []
 
     def _shut(self) -> None:
-        if self._poison is None:
+        if not self._poison:
             with suppress(sqlite3.Error):  # the WAL holds everything; the next one to open the file folds it back
                 self._scrub([])
         else:  # after a failed fsync the file must be left as it is

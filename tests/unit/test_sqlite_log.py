@@ -177,6 +177,7 @@ async def test_a_failed_commit_poisons_the_log_for_good(path, log, statement):
     waiting = [log.append(f"s{n}", 0, [ended()], time_ns=2, bodies=[make_body(b"x", SALT)]) for n in range(20)]
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert all(isinstance(outcome, LogPoisoned) and "disk I/O error" in str(outcome) for outcome in outcomes)
+    assert len({id(outcome) for outcome in outcomes}) == 20  # one each, or their tracebacks would pile up in one
     writer._connection = whole
     with pytest.raises(LogPoisoned, match="stopped accepting events"):
         await log.append("a", 1, [ended()], time_ns=3)
