@@ -153,7 +153,7 @@ def calibration_error(probability: Floats, agreed: Flags, bins: int = 10) -> flo
 
 
 def _fit_rising(rows: Floats, outcome: Floats) -> Floats:
-    """Logistic weights of which none but the intercept is negative: a signal that seems to say the opposite is noise."""
+    """Logistic weights of which none but the intercept is negative: a signal that seems to mislead is noise."""
     used = np.ones(rows.shape[1], bool)
     while True:
         weights = np.zeros(rows.shape[1])

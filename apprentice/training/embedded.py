@@ -18,7 +18,8 @@ from apprentice.local.embedded import require_extra
 from apprentice.training.versions import discard
 from apprentice_actors.ports import TrainedVersion, TrainingFailure, TrainingJob
 
-_COMMAND = (sys.executable, "-m", "apprentice.training.worker")
+# -P: the worker imports what this process does, never a file that happens to lie in the working folder.
+_COMMAND = (sys.executable, "-P", "-m", "apprentice.training.worker")
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "SYSTEMROOT")
 _LINE_BYTES_MAX = 1 << 20
 _TAIL_LINES = 20

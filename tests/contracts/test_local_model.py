@@ -1,0 +1,217 @@
+"""What every local model does, the scripted one included."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from apprentice.local.embedded import EmbeddedModel
+from apprentice.local.student import Settings, train
+from apprentice.system import SystemClock
+from apprentice.testing.models import ScriptedLocalModel, ScriptedTrainer
+from apprentice.training.versions import check_manifest, write_version
+from apprentice_actors.ports import Example, LocalFailure, LocalModel, Question, TrainingJob
+
+LABELS = ("billing", "bug")
+TEXTS = ("the invoice is wrong", "it crashes on start", "please refund the charge", "an error on every page")
+
+type Maker = Callable[[str, Path, str], Awaitable[None]]
+"""Writes a version into a folder. The last argument is the answer that it gives to everything, if not empty."""
+
+
+def truth(question: Question) -> dict[str, Any]:
+    return {"label": LABELS[TEXTS.index(question.input["text"]) % 2]}
+
+
+def examples(answer: str) -> list[Example]:
+    return [
+        Example(request=f"r{at}", input={"text": f"{TEXTS[at % 4]} {at}"}, output={"label": answer or LABELS[at % 2]})
+        for at in range(40)
+    ]
+
+
+async def make_embedded(version: str, folder: Path, answer: str) -> None:
+    student, metrics = train(examples(answer), [], schema=None, match_fields=(), settings=Settings())
+    write_version(
+        folder,
+        student.save,
+        version=version,
+        base="embedded",
+        parent=None,
+        dataset="",
+        calibration="",
+        settings={},
+        metrics=metrics,
+        created="2026-01-01T00:00:00+00:00",
+    )
+
+
+async def make_scripted(version: str, folder: Path, answer: str) -> None:
+    files = [folder.parent / f"{folder.name}-{name}.jsonl" for name in ("train", "held-out")]
+    for file, rows in zip(files, (examples(""), []), strict=True):
+        file.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+    job = TrainingJob(
+        job="j",
+        task="tickets",
+        version=version,
+        parent=None,
+        parent_folder=None,
+        folder=str(folder),
+        train_file=str(files[0]),
+        calibration_file=str(files[1]),
+        output_schema=None,
+        match_fields=(),
+        seed=0,
+    )
+    # A poisoned version is one that answers otherwise than the remote: here the other label.
+    trainer = ScriptedTrainer(SystemClock(), ("poisoned" if answer else "perfect",), seconds=0.0)
+    await trainer.train(job, lambda fraction, message: None)
+
+
+MODELS: dict[str, tuple[Callable[[], LocalModel], Maker]] = {
+    "embedded": (EmbeddedModel, make_embedded),
+    "scripted": (lambda: ScriptedLocalModel(truth, SystemClock(), latency_s=0.0), make_scripted),
+}
+
+
+@pytest.fixture(params=MODELS)
+async def pair(request):
+    new, make = MODELS[request.param]
+    model = new()
+    yield model, make
+    await model.aclose()
+
+
+def ask(text: str = TEXTS[0]) -> Question:
+    schema = {"type": "object", "properties": {"label": {"enum": list(LABELS)}}, "required": ["label"]}
+    return Question(task="tickets", input={"text": text}, output_schema=schema)
+
+
+async def test_a_loaded_version_answers(pair, tmp_path):
+    model, make = pair
+    await make("tickets@v1", tmp_path / "v1", "")
+    assert model.loaded() == frozenset()
+    await model.load("tickets@v1", tmp_path / "v1")
+    assert model.loaded() == {"tickets@v1"}
+    for text in TEXTS:
+        answer = await model.answer(ask(text), "tickets@v1")
+        assert answer.output == truth(ask(text))
+        assert 0.5 < answer.p_agree < 1.0
+        assert answer.latency_ms >= 0.0
+
+
+async def test_the_same_question_gets_the_same_answer(pair, tmp_path):
+    model, make = pair
+    await make("tickets@v1", tmp_path / "v1", "")
+    await model.load("tickets@v1", tmp_path / "v1")
+    answers = await asyncio.gather(*(model.answer(ask(), "tickets@v1") for _ in range(20)))
+    assert {(str(answer.output), answer.p_agree) for answer in answers} == {
+        (str(answers[0].output), answers[0].p_agree)
+    }
+
+
+async def test_an_unknown_version_is_a_failure_that_names_it(pair):
+    model, _ = pair
+    with pytest.raises(LocalFailure, match="tickets@v9 is not loaded"):
+        await model.answer(ask(), "tickets@v9")
+
+
+async def test_versions_answer_side_by_side(pair, tmp_path):
+    model, make = pair
+    await make("tickets@v1", tmp_path / "v1", "")
+    await make("tickets@v2", tmp_path / "v2", LABELS[1])
+    for number in (1, 2):
+        await model.load(f"tickets@v{number}", tmp_path / f"v{number}")
+    first = await model.answer(ask(), "tickets@v1")
+    second = await model.answer(ask(), "tickets@v2")
+    assert first.output == {"label": "billing"}
+    assert second.output == {"label": "bug"}
+    assert model.loaded() == {"tickets@v1", "tickets@v2"}
+
+
+async def test_loading_a_loaded_name_does_nothing(pair, tmp_path):
+    model, make = pair
+    await make("tickets@v1", tmp_path / "v1", "")
+    await model.load("tickets@v1", tmp_path / "v1")
+    await model.load("tickets@v1", tmp_path / "gone")
+    assert (await model.answer(ask(), "tickets@v1")).output == truth(ask())
+
+
+async def test_an_unloaded_version_is_gone_and_unknown_ones_are_ignored(pair, tmp_path):
+    model, make = pair
+    await make("tickets@v1", tmp_path / "v1", "")
+    await model.load("tickets@v1", tmp_path / "v1")
+    await model.unload("tickets@v1")
+    await model.unload("tickets@v1")
+    assert model.loaded() == frozenset()
+    with pytest.raises(LocalFailure):
+        await model.answer(ask(), "tickets@v1")
+    await model.load("tickets@v1", tmp_path / "v1")
+    assert model.loaded() == {"tickets@v1"}
+
+
+async def test_a_damaged_version_is_not_loaded_and_the_file_is_named(pair, tmp_path):
+    model, make = pair
+    await make("tickets@v1", tmp_path / "v1", "")
+    name = sorted(check_manifest(tmp_path / "v1").files)[-1]
+    path = tmp_path / "v1" / name
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(LocalFailure, match=name):
+        await model.load("tickets@v1", tmp_path / "v1")
+    assert model.loaded() == frozenset()
+
+
+async def test_a_missing_folder_is_a_failure(pair, tmp_path):
+    model, _ = pair
+    with pytest.raises(LocalFailure, match=r"manifest\.json cannot be read"):
+        await model.load("tickets@v1", tmp_path / "v1")
+
+
+async def test_a_folder_of_another_version_is_refused(pair, tmp_path):
+    model, make = pair
+    await make("tickets@v1", tmp_path / "v1", "")
+    with pytest.raises(LocalFailure, match=r"holds tickets@v1.*not tickets@v2"):
+        await model.load("tickets@v2", tmp_path / "v1")
+
+
+async def test_a_closed_model_answers_and_loads_nothing(pair, tmp_path):
+    model, make = pair
+    await make("tickets@v1", tmp_path / "v1", "")
+    await model.load("tickets@v1", tmp_path / "v1")
+    assert await model.healthy()
+    await model.aclose()
+    await model.aclose()
+    assert not await model.healthy()
+    assert model.loaded() == frozenset()
+    with pytest.raises(LocalFailure):
+        await model.answer(ask(), "tickets@v1")
+    with pytest.raises(LocalFailure, match="closed"):
+        await model.load("tickets@v1", tmp_path / "v1")
+
+
+# ---------------------------------------------------------------- what only one of them does
+
+
+async def test_the_embedded_model_refuses_versions_of_other_kinds(tmp_path):
+    await make_scripted("tickets@v1", tmp_path / "v1", "")
+    model = EmbeddedModel()
+    with pytest.raises(LocalFailure, match="of scripted, not tickets@v1 of embedded"):
+        await model.load("tickets@v1", tmp_path / "v1")
+    await model.aclose()
+
+
+async def test_the_scripted_model_can_be_taken_down(tmp_path):
+    model = ScriptedLocalModel(truth, SystemClock(), latency_s=0.0)
+    await make_scripted("tickets@v1", tmp_path / "v1", "")
+    await model.load("tickets@v1", tmp_path / "v1")
+    model.down = True
+    assert not await model.healthy()
+    with pytest.raises(LocalFailure, match="down"):
+        await model.answer(ask(), "tickets@v1")
+    model.down = False
+    assert (await model.answer(ask(), "tickets@v1")).output == truth(ask())
