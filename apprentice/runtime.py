@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +15,7 @@ from apprentice.alerts import LogSink, WebhookSink
 from apprentice.config import Config, TaskConfig
 from apprentice.config import load as load_config
 from apprentice.results import Explanation, Report, Result, Status
+from apprentice.schema import ANY_OBJECT
 from apprentice.training.dataset import LogDatasets
 from apprentice.version import __version__
 from apprentice.wiring import (
@@ -34,7 +35,7 @@ from apprentice_actors.live import RequestDenied, Served, SubmitRequest
 from apprentice_actors.local import LocalDesk, LocalMessage
 from apprentice_actors.mailbox import MailboxClosed, MailboxFull
 from apprentice_actors.policy.holdout import held_out
-from apprentice_actors.ports import AlertSink, JsonObject
+from apprentice_actors.ports import AlertSink, Evaluator, JsonObject
 from apprentice_actors.remote import RemoteDesk, RemoteMessage
 from apprentice_actors.supervision import RestartPolicy, Supervisor
 from apprentice_actors.task import Person, TaskMessage, TaskPorts, TaskSupervisor
@@ -43,7 +44,7 @@ from apprentice_actors.treasury import Treasury, TreasuryMessage
 from apprentice_events import errors as log_errors
 from apprentice_events import vocabulary as v
 from apprentice_events.bodies import Body, encode_json, make_body
-from apprentice_events.log import Entry
+from apprentice_events.log import Entry, Record
 from apprentice_events.spend import SpendState
 from apprentice_events.sqlite import SqliteLog
 from apprentice_events.task_state import TaskState
@@ -54,6 +55,7 @@ MONEY_TAGS = tuple(
 )
 COMMIT_S = 30.0
 """How long a person's command is waited for; it takes one commit."""
+POLL_S = 0.002
 REPLY_GRACE_S = 10.0
 """How much longer than a request's deadline its answer is waited for: the supervisor answers for itself in time."""
 
@@ -151,9 +153,7 @@ class Runtime:
             raise errors.InvalidInput(f"the rating of {request_id} is {rating}; give a number from 0 to 1")
         task, _ = await self._request(request_id)
         body = self._body({"comment": comment}) if comment is not None else None
-        command = c.FeedbackGiven(
-            request=request_id, rating=rating, comment=body.digest if body is not None else None
-        )
+        command = c.FeedbackGiven(request=request_id, rating=rating, comment=body.digest if body is not None else None)
         await self._tell_person(task, self._task(task)[1], command, (body,) if body is not None else ())
 
     async def operate(self, task: str, action: str, version: str | None = None) -> None:
@@ -184,18 +184,27 @@ class Runtime:
             raise errors.UnknownRequest(f"no request {request_id!r} in this log; see `apprentice events` for what is")
         return found
 
-    async def settled(self, *, training: bool = True) -> None:
-        """Wait until nothing is in flight: all calls settled, all comparisons folded and (``training``) no job on.
+    def records(self, tags: Sequence[str] | None = None) -> AsyncIterator[Record]:
+        """The log's records so far, in order; only those of ``tags`` if given."""
+        return self._parts.log.read(tags=tags)
 
-        For tests, rehearsals and scripts; an application that never pauses has no use for it.
+    def evaluator(self, task: str) -> Evaluator:
+        """What scores this task's answers. Raises :class:`UnknownTask`."""
+        self._task(task)
+        return self._supervisors[task].ports.evaluator
+
+    async def trained(self) -> None:
+        """Wait until no version is being trained or examined.
+
+        For rehearsals and scripts; an application that never pauses has no use for it.
         """
-        while any(self._busy(one, training) for one in self._supervisors.values()):
-            await self._parts.clock.sleep(0.002)
+        while any(_learning(one) for one in self._supervisors.values()):
+            await self._parts.clock.sleep(POLL_S)
 
-    @staticmethod
-    def _busy(task: TaskSupervisor, training: bool) -> bool:
-        learning = task.state.versions.job is not None or task.state.versions.candidate is not None
-        return bool(task.live or task.state.flights) or (training and learning)
+    async def settled(self) -> None:
+        """Wait until nothing is in flight: all calls settled, all comparisons folded, no training on."""
+        while any(one.live or one.state.flights or _learning(one) for one in self._supervisors.values()):
+            await self._parts.clock.sleep(POLL_S)
 
     # ------------------------------------------------------------ opening and closing
 
@@ -307,14 +316,9 @@ class Runtime:
         return configured, self._refs[name]
 
     def _checked(self, task: TaskConfig, given: Any) -> bytes:
-        problem = task.input_schema.check(given) if task.input_schema is not None else None
-        if problem is None and not isinstance(given, dict):
-            problem = f"expected an object, found {type(given).__name__}"
+        problem = (task.input_schema or ANY_OBJECT).check(given)
         if problem is None:
-            try:
-                return encode_json(given)
-            except (TypeError, ValueError, RecursionError) as error:
-                problem = str(error)
+            return encode_json(given)
         raise errors.InvalidInput(f"the input of {task.name} is not accepted: {problem}")
 
     def _state(self, task: str) -> TaskState:
@@ -356,6 +360,10 @@ class Runtime:
         if "poisoned" in cause.casefold():
             return errors.LogPoisoned(f"{task}: {cause}")
         return errors.TaskIsolated(f"{task} failed and was restarted or taken out of service: {cause}")
+
+
+def _learning(task: TaskSupervisor) -> bool:
+    return task.state.versions.job is not None or task.state.versions.candidate is not None
 
 
 def _public(denied: RequestDenied) -> errors.ApprenticeError:

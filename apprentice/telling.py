@@ -9,8 +9,9 @@ from apprentice.wiring import dollars
 from apprentice_events import vocabulary as v
 
 _WORDS: dict[type[v.Event], Callable[[Any], str]] = {
-    v.RequestReceived: lambda e: f"received{f' under the key {e.key!r}' if e.key else ''}"
-    f"{', held out of training' if e.holdout else ''}",
+    v.RequestReceived: lambda e: (
+        f"received{f' under the key {e.key!r}' if e.key else ''}{', held out of training' if e.holdout else ''}"
+    ),
     v.RequestRouted: lambda e: e.reason,
     v.BudgetReserved: lambda e: f"${dollars(e.amount_nd)} set aside, the highest possible price",
     v.RemoteCallIntended: lambda e: f"about to ask {e.provider}/{e.model} ({e.purpose}, attempt {e.attempt})",
@@ -18,12 +19,15 @@ _WORDS: dict[type[v.Event], Callable[[Any], str]] = {
     v.RemoteFailed: lambda e: f"the remote gave no usable answer: {e.kind}, {e.reason}",
     v.BudgetSettled: lambda e: f"${dollars(e.amount_nd)} charged of ${dollars(e.reserved_nd)} set aside",
     v.BudgetReleased: lambda e: f"${dollars(e.reserved_nd)} given back: {e.reason}",
-    v.LocalAnswered: lambda e: f"{e.version} answered{' in the shadow' if e.shadow else ''} in {e.latency_ms:.1f} ms, "
-    f"p_agree {e.p_agree:.3f}",
+    v.LocalAnswered: lambda e: (
+        f"{e.version} answered{' in the shadow' if e.shadow else ''} in {e.latency_ms:.1f} ms, p_agree {e.p_agree:.3f}"
+    ),
     v.LocalFailed: lambda e: f"{e.version} gave no answer: {e.reason}",
     v.LocalRejected: lambda e: f"{e.version} answered outside the schema: {e.reason}",
-    v.ResponseServed: lambda e: f"the caller got the {e.by} answer after {e.latency_ms:.0f} ms"
-    f"{f', degraded: {e.degraded}' if e.degraded else ''}",
+    v.ResponseServed: lambda e: (
+        f"the caller got the {e.by} answer after {e.latency_ms:.0f} ms"
+        f"{f', degraded: {e.degraded}' if e.degraded else ''}"
+    ),
     v.RequestFailed: lambda e: f"the caller got {e.error}: {e.reason}",
     v.RequestRecovered: lambda e: f"closed after a crash, ${dollars(e.charged_nd)} charged: {e.reason}",
     v.RemoteScored: lambda e: f"{e.version} compared with the remote: score {e.score:.2f}, by chance {e.chance:.2f}",

@@ -8,13 +8,14 @@ from typing import Any, Protocol
 import msgspec
 
 from apprentice import evaluators
-from apprentice.config import BudgetConfig, Config, ProviderConfig, TaskBudgetConfig, TaskConfig
+from apprentice.config import BudgetConfig, Config, ProviderConfig, TaskBudgetConfig, TaskConfig, check
 from apprentice.errors import InvalidConfig
 from apprentice.remote.anthropic import BASE_URL as ANTHROPIC_URL
 from apprentice.remote.anthropic import AnthropicModel
 from apprentice.remote.limits import RateLimiter
 from apprentice.remote.pricing import Price, PriceTable
 from apprentice.remote.secrets import Secret
+from apprentice.schema import ANY_OBJECT
 from apprentice.system import SystemClock, SystemRandomness
 from apprentice_actors.policy.gate import DEFAULT_GATES
 from apprentice_actors.ports import (
@@ -154,12 +155,7 @@ def task_spec(config: Config, task: TaskConfig) -> TaskSpec:
 
 def validator(task: TaskConfig) -> Validator:
     """The validation gate: the output schema, where there is one."""
-    schema = task.output_schema
-
-    def check(output: JsonObject) -> str | None:
-        return schema.check(output) if schema is not None else None
-
-    return check
+    return (task.output_schema or ANY_OBJECT).check
 
 
 # ---------------------------------------------------------------- models
@@ -173,16 +169,10 @@ def check_providers(config: Config) -> PriceTable:
         if each.price is not None
     }
     table = PriceTable.load().with_overrides(overrides, checked="the configuration")
-    problems = [
-        f"remote: {table.unknown(each.provider, each.model)}"
-        for each in config.remote.providers
-        if table.find(each.provider, each.model) is None
-    ]
+    check(config, known_price=lambda provider, model: table.find(provider, model) is not None)
     if config.remote.provider not in _PROVIDERS:
         known = ", ".join(sorted(_PROVIDERS))
-        problems.append(f"remote.provider: {config.remote.provider} cannot be the teacher yet; choose one of: {known}")
-    if problems:
-        raise InvalidConfig(problems)
+        raise InvalidConfig([f"remote.provider: {config.remote.provider} cannot teach yet; choose one of: {known}"])
     return table
 
 
@@ -191,9 +181,7 @@ class _MakeRemote(Protocol):
 
 
 def _anthropic(config: ProviderConfig, price: Price, clock: Clock, randomness: Randomness) -> RemoteModel:
-    limiter = RateLimiter(
-        clock, max_concurrent=config.max_concurrent, requests_per_minute=config.requests_per_minute
-    )
+    limiter = RateLimiter(clock, max_concurrent=config.max_concurrent, requests_per_minute=config.requests_per_minute)
     return AnthropicModel(
         config.model,
         _key(config),
@@ -227,7 +215,8 @@ def make_remote(config: Config, clock: Clock, randomness: Randomness) -> RemoteM
 def make_local(config: Config) -> LocalModel:
     """The server of local versions. Raises :class:`MissingExtra` or :class:`InvalidConfig`."""
     if config.local.backend != "embedded":
-        raise InvalidConfig([f"local.backend: {config.local.backend} cannot serve yet; choose embedded"])
+        named = f"{config.local.backend} (with {config.local.base_model})"
+        raise InvalidConfig([f"local.backend: {named} cannot serve yet; choose embedded"])
     from apprentice.local.embedded import EmbeddedModel
 
     return EmbeddedModel()

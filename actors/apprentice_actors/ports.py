@@ -276,6 +276,6 @@ class AlertSink(Protocol):
 class Validator(Protocol):
     """The validation gate: what an answer must pass before anyone sees or scores it."""
 
-    def __call__(self, output: JsonObject) -> str | None:
+    def __call__(self, output: JsonObject, /) -> str | None:
         """None if the output is acceptable, else the reason in words."""
         ...

@@ -13,7 +13,7 @@ from apprentice_events.task_state import TaskState
 from . import commands as c
 from .decision import NOTHING, Decision
 from .lessons import STRIKES, trigger
-from .policy.certificate import comparisons_at, log_thresholds, log_wealth, newly_certified, share
+from .policy.certificate import certificates, share
 from .policy.correlation import Correlation, correlation, window
 from .policy.drift import drift_verdict, shift_verdict
 from .policy.gate import next_gate, trial_gate
@@ -125,21 +125,17 @@ def heed_emergency(state: TaskState, settings: TaskSettings) -> Decision:
 
 def issue_certificates(state: TaskState, settings: TaskSettings) -> Decision:
     """A step whose process passed its share of 1/alpha is certified; the certificate stands until it is revoked."""
-    evidence = state.evidence
-    fresh = newly_certified(evidence, state.certified)
-    if not fresh:
-        return NOTHING
-    thresholds = log_thresholds(evidence, state.certified)
+    passed = certificates(state.evidence, state.certified)
     return Decision(
         tuple(
             v.CertificateIssued(
-                gate=gate,
-                epoch=evidence.epoch,
-                log_wealth=log_wealth(evidence, gate),
-                log_threshold=thresholds[gate],
-                comparisons=comparisons_at(evidence, gate),
+                gate=one.gate,
+                epoch=state.evidence.epoch,
+                log_wealth=one.wealth,
+                log_threshold=one.threshold,
+                comparisons=one.comparisons,
             )
-            for gate in fresh
+            for one in passed
         )
     )
 

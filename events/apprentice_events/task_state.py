@@ -168,7 +168,7 @@ def _recovered(state: TaskState, event: v.RequestRecovered, time_ns: int) -> Non
     state.counters.recovered += 1
     flight = state.flights.pop(event.request)
     if flight.comparing:
-        state.evidence.missed(flight.turn)
+        state.evidence.missed_turn(flight.turn)
         state.counters.audits_missed += 1
 
 
@@ -265,7 +265,7 @@ def _scored(state: TaskState, event: v.RemoteScored, time_ns: int) -> None:
 
 def _missed(state: TaskState, event: v.AuditMissed, time_ns: int) -> None:
     state.counters.audits_missed += 1
-    state.evidence.missed(event.turn)
+    state.evidence.missed_turn(event.turn)
     _comparison_over(state, event.request)
 
 

@@ -359,7 +359,7 @@ class CertificateIssued(Event, frozen=True, kw_only=True):
     log_wealth: float
     """Natural logarithm of the process."""
     log_threshold: float
-    """What it had to reach before other steps certified at the same moment handed their share on."""
+    """What it had to reach, given the steps certified before it."""
     comparisons: int
 
 
