@@ -22,6 +22,10 @@ BASE = "embedded"
 """The base model's name in the manifests of embedded versions."""
 
 
+_INLINE_MAX = 400_000
+"""Bytes of the input times training rows up to which an answer takes about a millisecond and is computed at once."""
+
+
 def require_extra() -> None:
     """Raise :class:`MissingExtra` unless what the embedded model needs is installed."""
     missing = [name for name in ("numpy", "safetensors") if importlib.util.find_spec(name) is None]
@@ -34,7 +38,7 @@ def require_extra() -> None:
 class EmbeddedModel:
     """Any number of embedded versions side by side. Implements :class:`apprentice_actors.ports.LocalModel`.
 
-    Answers from n-grams take under a millisecond and are computed at once; an encoder works in one thread of its own.
+    Short inputs are answered from n-grams in under a millisecond, at once; long ones, and encoders, in one thread.
     """
 
     def __init__(self, encoder: "Encoder | None" = None) -> None:
@@ -61,13 +65,13 @@ class EmbeddedModel:
         return frozenset(self._students)
 
     async def answer(self, question: Question, version: str) -> LocalAnswer:
-        """Answer with one version. ``latency_ms`` includes waiting for the encoder's thread."""
+        """Answer with one version. ``latency_ms`` includes waiting for the thread."""
         student = self._students.get(version)
         if student is None:
             known = ", ".join(sorted(self._students)) or "none"
             raise LocalFailure(f"{version} is not loaded (loaded: {known}); load it before asking it")
         start = time.perf_counter()
-        if student.card.encoder is None:
+        if student.card.encoder is None and len(msgspec.json.encode(question.input)) * student.card.rows <= _INLINE_MAX:
             output, p_agree = _ask(student, question.input, version)
         else:
             output, p_agree = await self._in_thread(_ask, student, question.input, version)

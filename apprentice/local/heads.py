@@ -21,7 +21,9 @@ ABSENT = ""
 """Stands for a field that the answer does not have; no JSON text is empty."""
 CHOICES_MAX = 2_000
 """A field with more different values than this is copied, or a number."""
-_NUMBER_CHOICES_MAX = 20
+_NUMBER_CHOICES = 20
+_NUMBER_CHOICES_MAX = 200
+"""Numbers are a choice while there are few different ones, or while each occurs ten times on average."""
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +66,7 @@ def _head(field: str, texts: list[str], schema: Any) -> Head:
     closed = "enum" in about or "const" in about or about.get("type") == "boolean"
     most = min(CHOICES_MAX, max(1, len(texts) // 2))
     if numeric:
-        most = min(most, _NUMBER_CHOICES_MAX)
+        most = min(most, max(_NUMBER_CHOICES, min(_NUMBER_CHOICES_MAX, len(texts) // 10)))
     if closed or len(values) <= most:
         return Head(field=field, kind="choice", values=values)
     if not numeric:

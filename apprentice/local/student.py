@@ -6,7 +6,8 @@ With training inputs x_1 … x_n, kernel K, row weights w and targets Z (:func:`
 
 One inverse serves every field, and gives the leave-one-out prediction of each row exactly and for free:
 ``Z_i - alpha_i / [(K + penalty diag(1/w))^-1]_ii`` (Rifkin & Lippert, Notes on Regularized Least Squares, 2007). So
-every training row also calibrates, as if the model had not seen it. Time grows with n³: 2,000 rows take about a second.
+every training row also calibrates, as if the model had not seen it. Time grows with n³: 2,400 rows of short texts take
+two seconds on one core.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A sentence encoder: a folder or a package; hashed n-grams without one."""
     numeric_tolerance: Mapping[str, float] = {}
     """How far numbers may differ and still agree, by field; ``*`` for all others."""
-    rows_max: int = 4_000
+    rows_max: int = 3_000
     """Training uses at most so many rows: all fresh ones first, the newest of them if even they are too many."""
     time_cap_s: float | None = None
     """The job is stopped after so many seconds; None for the trainer's own limit."""

@@ -205,6 +205,19 @@ async def test_the_embedded_model_refuses_versions_of_other_kinds(tmp_path):
     await model.aclose()
 
 
+async def test_a_long_input_does_not_hold_up_the_event_loop(tmp_path):
+    await make_embedded("tickets@v1", tmp_path / "v1", "")
+    model = EmbeddedModel()
+    await model.load("tickets@v1", tmp_path / "v1")
+    quick = asyncio.create_task(model.answer(ask("a crash"), "tickets@v1"))
+    long = asyncio.create_task(model.answer(ask("a crash " * 20_000), "tickets@v1"))
+    await asyncio.sleep(0)
+    assert quick.done()
+    assert not long.done()
+    assert (await long).output == {"label": "bug"}
+    await model.aclose()
+
+
 async def test_the_scripted_model_can_be_taken_down(tmp_path):
     model = ScriptedLocalModel(truth, SystemClock(), latency_s=0.0)
     await make_scripted("tickets@v1", tmp_path / "v1", "")

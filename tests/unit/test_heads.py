@@ -167,6 +167,22 @@ def test_kinds_follow_schema_and_values():
     ]
 
 
+def test_many_numbers_are_a_choice_where_each_comes_often():
+    (often,) = plan([{"n": at % 30} for at in range(300)], None)
+    (rarely,) = plan([{"n": at % 30} for at in range(90)], None)
+    assert (often.kind, rarely.kind) == ("choice", "number")
+
+
+def test_numbers_are_learned_from_numbers():
+    rows = [
+        Example(request=str(at), input={"size": at, "unit": "cm"}, output={"x": at * 2.0}) for at in range(0, 300, 3)
+    ]
+    student, _ = fit(rows, settings=Settings(numeric_tolerance={"x": 60.0}))
+    ((output, p_agree),) = student.answer([{"size": 151, "unit": "cm"}])
+    assert output["x"] == pytest.approx(302, abs=60)
+    assert p_agree > 0.5
+
+
 def test_numbers_follow_type_and_limits():
     outputs = [{"n": at, "x": at + 0.5} for at in range(60)]
     schema = {"properties": {"n": {"type": "integer", "minimum": 3, "maximum": 50}, "x": {"type": "number"}}}
