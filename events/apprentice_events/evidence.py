@@ -96,8 +96,10 @@ class Evidence(msgspec.Struct):
     """One per gate step, tightest first, and a last one for answers below every step."""
     shift: list[float] = []
     """Log statistics of the fast detector, one per alternative."""
+    shift_bets: list[float] = []
     drift: list[float] = []
     """Shiryaev-Roberts statistics of the slow detector, one per alternative."""
+    drift_bets: list[float] = []
     everything: Tally = msgspec.field(default_factory=Tally)
     served_local: Tally = msgspec.field(default_factory=Tally)
     """Audited answers that the caller got from the local model."""
@@ -133,6 +135,8 @@ class Evidence(msgspec.Struct):
         self.false_alarm_every = event.false_alarm_every
         self.bands = [Band() for _ in range(len(event.gates) + 1)]
         self.comparisons = 0
+        self.shift_bets = [bet_on(multiple, event.guarantee) for multiple in SHIFT_ALTERNATIVES]
+        self.drift_bets = [bet_on(multiple, event.guarantee) for multiple in DRIFT_ALTERNATIVES]
         self.restart_detectors()
         self.closed_turn = self.last_turn
         self.open_turns.clear()
@@ -165,18 +169,14 @@ class Evidence(msgspec.Struct):
         if rate is None:
             self.ignored += 1
             return
-        heappush(
-            self.waiting,
-            Comparison(
-                event.turn,
-                rate,
-                event.audit_probability,
-                event.score,
-                event.chance,
-                event.p_agree,
-                event.served == "local",
-            ),
+        local = event.served == "local"
+        comparison = Comparison(
+            event.turn, rate, event.audit_probability, event.score, event.chance, event.p_agree, local
         )
+        if not (self.waiting or self.open_turns):
+            self._fold(comparison)
+            return
+        heappush(self.waiting, comparison)
         self._give_up_oldest()
         self._release()
 
@@ -241,12 +241,11 @@ class Evidence(msgspec.Struct):
     def _detect(self, excess: float) -> None:
         """Update both detectors with ``excess = loss - epsilon`` of an audited answer that was served locally."""
         self.shift = [
-            max(log_sum, 0.0) + log1p(bet_on(multiple, self.guarantee) * excess)
-            for log_sum, multiple in zip(self.shift, SHIFT_ALTERNATIVES, strict=True)
+            max(log_sum, 0.0) + log1p(bet * excess) for log_sum, bet in zip(self.shift, self.shift_bets, strict=True)
         ]
         self.drift = [
-            min((1.0 + total) * (1.0 + bet_on(multiple, self.guarantee) * excess), STATISTIC_MAX)
-            for total, multiple in zip(self.drift, DRIFT_ALTERNATIVES, strict=True)
+            min((1.0 + total) * (1.0 + bet * excess), STATISTIC_MAX)
+            for total, bet in zip(self.drift, self.drift_bets, strict=True)
         ]
 
 

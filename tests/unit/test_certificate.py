@@ -1,7 +1,7 @@
 """Certificates: how soon a good student gets one, how seldom a bad one does."""
 
 import random
-from math import log
+from math import exp, log
 from statistics import median
 
 import pytest
@@ -93,28 +93,32 @@ def test_a_student_just_at_the_guarantee_is_hardly_ever_certified():
     assert false <= 12  # alpha is 3.04%: 4.6 expected at most, four standard deviations above
 
 
+def test_the_parts_sum_to_the_share_and_favour_the_middle_of_the_grid():
+    thresholds = log_thresholds(begun(gates=(0.9, 0.7, 0.5, 0.2)))
+    parts = [exp(-threshold) for threshold in thresholds.values()]
+    assert sum(parts) == pytest.approx(share(0.05, 1))
+    assert parts == pytest.approx([part * share(0.05, 1) / 6 for part in (1, 2, 2, 1)])
+
+
 def test_a_certified_step_hands_its_part_to_the_next_looser_then_to_the_next_tighter_one():
     evidence = begun(gates=(0.9, 0.7, 0.5))
-    even = log_threshold(evidence)
-    assert log_thresholds(evidence) == pytest.approx(dict.fromkeys((0.9, 0.7, 0.5), even))
-    assert log_thresholds(evidence, [0.7]) == pytest.approx({0.9: even, 0.5: even - log(2)})
-    assert log_thresholds(evidence, [0.7, 0.5]) == pytest.approx({0.9: even - log(3)})
+    whole = -log(share(0.05, 1))
+    assert log_thresholds(evidence) == pytest.approx({0.9: whole + log(4), 0.7: whole + log(2), 0.5: whole + log(4)})
+    assert log_thresholds(evidence, [0.7]) == pytest.approx({0.9: whole + log(4), 0.5: whole + log(4 / 3)})
+    assert log_thresholds(evidence, [0.7, 0.5]) == pytest.approx({0.9: whole})
     assert log_thresholds(evidence, [0.9, 0.7, 0.5]) == {}
 
 
 def test_what_is_handed_on_counts_at_the_same_look():
     evidence = begun(gates=(0.9, 0.5))
-    threshold = log_threshold(evidence)
-    for _ in range(200):
+    even = log_threshold(evidence)
+    while log_wealths(evidence)[0] < even:
         compare(evidence, 0.0, band=0)
-        if log_wealths(evidence)[0] >= threshold:
-            break
-    compare(evidence, 0.0, weight=0.1, band=0)
     compare(evidence, 1.0, weight=0.05, band=1)
     tight, loose = certificates(evidence)
     assert (tight.gate, loose.gate) == (0.9, 0.5)
-    assert loose.threshold == pytest.approx(threshold - log(2))
-    assert loose.threshold <= loose.wealth < threshold
+    assert (tight.threshold, loose.threshold) == pytest.approx((even, even - log(2)))
+    assert loose.threshold <= loose.wealth < even
     assert certified(evidence, [0.9, 0.5]) == ()
 
 

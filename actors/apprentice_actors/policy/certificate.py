@@ -12,9 +12,10 @@ of probability r, at weight 1. With b constant the product of those means stays 
 of the risk, each request weighted by the audit rate at its coin, is epsilon or more, under any drift and any rule for
 the rate. A mixture over stakes therefore reaches ``1/a`` with probability at most ``a`` (Ville).
 
-**The steps.** The share of an epoch is first split evenly over the gate steps. A step that is certified hands its part
-to the next looser one that is not: Bretz, Maurer, Brannath & Posch (Statistics in Medicine 2009); the chance of any
-false certificate stays within the share. The shares of all epochs sum to alpha.
+**The steps.** The share of an epoch is first split over the gate steps, most for the middle of the grid, where most
+students pass first. A step that is certified hands its part to the next looser one that is not: Bretz, Maurer,
+Brannath & Posch (Statistics in Medicine 2009); the chance of any false certificate stays within the share. The shares
+of all epochs sum to alpha.
 """
 
 from collections.abc import Iterable
@@ -48,25 +49,32 @@ def share(alpha: float, epoch: int) -> float:
 
 
 def log_threshold(evidence: Evidence) -> float:
-    """Natural logarithm of the wealth that an even part of the epoch's share asks for: ``log(K / share)``."""
+    """Natural logarithm of the wealth that an even part of the epoch's share asks for: ``log(K / share)``.
+
+    The measure of :func:`agreement_floor`; certificates are issued by :func:`log_thresholds`.
+    """
     return log(len(evidence.gates) / evidence.alpha)
 
 
 def log_thresholds(evidence: Evidence, held: Iterable[float] = ()) -> dict[float, float]:
     """Log wealth at which each step that is not in ``held`` is certified, given what the held ones hand on."""
     steps, certified_steps = evidence.gates, frozenset(held)
-    parts = dict.fromkeys(steps, 1.0)
+    parts = _first_parts(steps)
     for index, step in enumerate(steps):
         heir = _heir(steps, index, certified_steps) if step in certified_steps else None
         if heir is not None:
-            parts[heir] += 1.0
-    return {step: log_threshold(evidence) - log(part) for step, part in parts.items() if step not in certified_steps}
+            parts[heir] += parts[step]
+    return {step: -log(part * evidence.alpha) for step, part in parts.items() if step not in certified_steps}
 
 
 def log_wealths(evidence: Evidence) -> list[float]:
     """Natural logarithm of each step's mixture wealth, tightest step first."""
-    epsilon = 1.0 - evidence.guarantee
-    return [_log_mixture(*evidence_at(evidence, gate), epsilon) for gate in evidence.gates]
+    epsilon, weight, loss, wealths = 1.0 - evidence.guarantee, 0.0, 0.0, []
+    for band in evidence.bands[: len(evidence.gates)]:
+        weight += band.weight
+        loss += band.loss
+        wealths.append(_log_mixture(weight, loss, epsilon))
+    return wealths
 
 
 def certificates(evidence: Evidence, held: Iterable[float] = ()) -> tuple[Passed, ...]:
@@ -76,6 +84,8 @@ def certificates(evidence: Evidence, held: Iterable[float] = ()) -> tuple[Passed
     """
     certified_steps = set(held)
     wealths = dict(zip(evidence.gates, log_wealths(evidence), strict=True))
+    if max(wealths.values(), default=0.0) < -log(evidence.alpha or 1.0):
+        return ()  # not even the whole share would do
     passed: list[Passed] = []
     while True:
         thresholds = log_thresholds(evidence, certified_steps)
@@ -120,6 +130,13 @@ def agreement_floor(evidence: Evidence, gate: float | None) -> float:
         else:
             high = middle
     return low
+
+
+def _first_parts(steps: tuple[float, ...]) -> dict[float, float]:
+    """Parts of 1 that rise evenly from both ends of the grid to its middle."""
+    parts = {step: float(min(index + 1, len(steps) - index)) for index, step in enumerate(steps)}
+    total = sum(parts.values())
+    return {step: part / total for step, part in parts.items()}
 
 
 def _heir(steps: tuple[float, ...], index: int, certified: frozenset[float]) -> float | None:

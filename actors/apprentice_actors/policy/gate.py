@@ -10,7 +10,7 @@ from apprentice_events.evidence import Evidence
 
 from .correlation import window
 
-DEFAULT_GATES = (0.98, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.35, 0.0)
+DEFAULT_GATES = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5, 0.35, 0.0)
 """The default grid; at the last step everything is served, for a student that agrees throughout."""
 
 
