@@ -66,9 +66,9 @@ class Precision(msgspec.Struct, frozen=True):
             own += _log_odds((hits_out + _PRIOR_ROWS * base) / (asked_out + _PRIOR_ROWS))
         return cls(tuple(entries)), own
 
-    def total(self, matched: Sequence[int], picks: Sequence[Ranks]) -> Floats:
+    def total(self, matched: Sequence[int], picks: Sequence[Ranks], rows: int) -> Floats:
         """Sum of the log odds of each row's values over the matched heads."""
-        total = np.zeros(len(picks[0]) if picks else 0)
+        total = np.zeros(rows)
         for entries, at in zip(self.log_odds, matched, strict=True):
             total = total + np.array(entries)[picks[at]]
         return total

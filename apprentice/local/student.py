@@ -71,9 +71,7 @@ class Student:
         scores = (kernel.astype(np.float32) @ self._alpha).astype(np.float64)
         outputs = answers(self.card.heads, scores, kernel.argmax(axis=1))
         picks = Precision.picks(self.card.heads, scores)
-        odds = self.card.precision.total(self.card.matched, picks)
-        if not self.card.matched:
-            odds = np.zeros(len(inputs))
+        odds = self.card.precision.total(self.card.matched, picks, len(inputs))
         observed = signals(self.card.heads, self.card.matched, scores, kernel.max(axis=1), odds)
         return list(zip(outputs, self.card.calibrator.probability(observed).tolist(), strict=True))
 

@@ -229,6 +229,17 @@ def test_the_cap_on_rows_keeps_fresh_ones_then_the_newest():
     assert kept == {f"answer {at}" for at in (1, 2, 4, 5)}
 
 
+@pytest.mark.parametrize(
+    ("value", "output"), [({}, {"k": 1}), ({"t": "hello"}, {}), ({}, {}), ({"t": ""}, {"k": None})]
+)
+def test_empty_inputs_and_answers_survive_storage(tmp_path, value, output):
+    student, _ = fit([Example(request=str(at), input=value, output=output) for at in range(12)])
+    student.save(tmp_path)
+    again = Student.load(tmp_path, lambda name: pytest.fail(name))
+    assert again.answer([value, {"other": "words"}]) == student.answer([value, {"other": "words"}])
+    assert again.answer([value])[0][0] == output
+
+
 def test_no_rows_is_an_error_that_says_what_to_do():
     with pytest.raises(ValueError, match="collect examples first"):
         fit([])
