@@ -162,9 +162,13 @@ class Evidence(msgspec.Struct):
             self._give_up_oldest()
 
     def scored(self, event: RemoteScored) -> None:
-        """The pair of a turn was compared; it is folded once every earlier open turn is closed."""
+        """The pair of a turn was compared; it is folded once every earlier open turn is closed.
+
+        A turn that is not open was either un-audited and then bound to be compared (its answer lay under the gate), or
+        is closed already, and the score is ignored.
+        """
         rate = self.open_turns.pop(event.turn, None)
-        if rate is None and event.turn > self.closed_turn:
+        if rate is None and event.audit_probability >= 1.0 and event.turn > self.closed_turn:
             rate = self._rate_at(event.turn)
         if rate is None:
             self.ignored += 1

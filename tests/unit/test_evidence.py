@@ -87,6 +87,14 @@ def test_an_audited_answer_above_the_gate_weighs_one_in_the_bet_and_its_inverse_
     assert evidence.served_local.agreement == pytest.approx(10.0)
 
 
+def test_a_score_after_its_audit_was_missed_is_ignored():
+    evidence = begun()
+    evidence.coin(0, 0.5, True)
+    evidence.missed_turn(0)
+    evidence.scored(scored(0, q=0.5, served="local"))
+    assert (evidence.ignored, evidence.comparisons) == (1, 0)
+
+
 def test_the_buffer_is_bounded_and_a_late_score_is_ignored_and_counted(monkeypatch):
     monkeypatch.setattr(module, "OPEN_TURNS_MAX", 3)
     evidence = begun()
