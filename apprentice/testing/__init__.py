@@ -1,9 +1,12 @@
-"""Tools for testing what uses this package: a simulated provider, recorded answers, faults, virtual time."""
+"""Tools for testing what uses this package: a simulated provider, recorded answers, scripted local models, faults and
+virtual time.
+"""
 
-from apprentice.testing.clock import SeededRandomness, VirtualClock, VirtualTimeLoop, run_virtual
+from apprentice.testing.clock import SeededRandomness, VirtualClock, VirtualTimeLoop, run_virtual, virtual_time
 from apprentice.testing.faults import Fault, FaultPlan
 from apprentice.testing.frontier import Call, Frontier
 from apprentice.testing.messages_api import Reply
+from apprentice.testing.models import ScriptedLocalModel, ScriptedTrainer
 from apprentice.testing.stream import RecordedStream
 
 __all__ = [
@@ -13,8 +16,11 @@ __all__ = [
     "Frontier",
     "RecordedStream",
     "Reply",
+    "ScriptedLocalModel",
+    "ScriptedTrainer",
     "SeededRandomness",
     "VirtualClock",
     "VirtualTimeLoop",
     "run_virtual",
+    "virtual_time",
 ]
