@@ -1,8 +1,8 @@
 """Verdicts of the two detectors over audited answers that were served locally.
 
 Both are e-detectors (Shin, Ramdas & Rinaldo 2024): while the risk is at most epsilon, the mean number of audits to a
-false alarm is at least A. Shift takes CUSUM sums, one per alternative, and alarms at ``log(A K)``; drift takes the mean
-of Shiryaev-Roberts sums for a smaller alternative, which forget nothing, and alarms at A.
+false alarm is at least A. Shift takes CUSUM sums, one per alternative, and alarms beyond ``log(A K)``; drift takes the mean
+of Shiryaev-Roberts sums for a smaller alternative, which forget nothing, and alarms beyond A.
 """
 
 from math import log
@@ -20,8 +20,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def alarm(self) -> bool:
-        """Whether the statistic has reached the threshold."""
-        return self.statistic >= self.threshold
+        """Whether the statistic has passed the threshold; never so before the first epoch, when both are 0."""
+        return self.statistic > self.threshold
 
 
 def shift_verdict(evidence: Evidence) -> Verdict:
