@@ -1,8 +1,8 @@
 """Verdicts of the two detectors over audited answers that were served locally.
 
 Both are e-detectors (Shin, Ramdas & Rinaldo 2024): while the risk is at most epsilon, the mean number of audits to a
-false alarm is at least A. Shift takes CUSUM sums, one per alternative, and alarms beyond ``log(A K)``; drift takes the mean
-of Shiryaev-Roberts sums for a smaller alternative, which forget nothing, and alarms beyond A.
+false alarm is at least A. Shift takes CUSUM sums, one per alternative, and alarms beyond ``log(A K)``; drift takes the
+mean of Shiryaev-Roberts sums for a smaller alternative, which forget nothing, and alarms beyond A.
 """
 
 from math import log
