@@ -5,14 +5,13 @@ events are written together, when it is served), a remote or escalated one two (
 """
 
 from apprentice_events import vocabulary as v
-from apprentice_events.task_state import Answer, Flight, TaskState
+from apprentice_events.flights import Answer, Flight
+from apprentice_events.task_state import TaskState
 
 from . import commands as c
 from .decision import Decision
+from .pairs import DISAGREEMENTS, compare, score_event
 from .settings import TaskSettings
-
-DISAGREEMENTS = frozenset({"refusal", "cut_off", "invalid"})
-"""Remote failures that say something about the pair: the caller cannot have both."""
 
 PREDECESSOR_ROWS = 200
 """Compared requests for which a new champion's predecessor is kept in the shadow, ready to come back."""
@@ -126,7 +125,7 @@ def remote_returned(state: TaskState, settings: TaskSettings, command: c.RemoteR
 def scored(state: TaskState, settings: TaskSettings, command: c.Scored, now_ns: int) -> Decision:
     """The evaluator is done."""
     flight = state.flights[command.request.id]
-    return Decision((_score_event(command.request.id, flight, command.score, command.chance, command.rival_score),))
+    return Decision((score_event(command.request.id, flight, command.score, command.chance, command.rival_score),))
 
 
 def scoring_failed(state: TaskState, settings: TaskSettings, command: c.ScoringFailed, now_ns: int) -> Decision:
@@ -278,7 +277,7 @@ def _shadow(flight: Flight | None, command: c.LocalReturned) -> Decision:
         return Decision(tuple(events))
     answer = _as_answer(command.version, command.outcome)
     local, other = (flight.local, answer) if rival else (answer, flight.rival)
-    compared = _compare(command.request, flight, local, other, flight.remote, flight.remote_kind, flight.calling)
+    compared = compare(command.request, flight, local, other, flight.remote, flight.remote_kind, flight.calling)
     return Decision((*events, *compared.events), compared.effects)
 
 
@@ -311,7 +310,7 @@ def _remote_ok(
         latency = _latency_ms(request.received_ns, now_ns)
         events.append(v.ResponseServed(request=request.id, by="remote", output=answer.output, latency_ms=latency))
         effects.append(c.Reply(request=request.id, by="remote"))
-    compared = _compare(request, flight, flight.local, flight.rival, answer.output, None, calling=False)
+    compared = compare(request, flight, flight.local, flight.rival, answer.output, None, calling=False)
     events.append(
         v.ExampleCollected(
             request=request.id,
@@ -352,7 +351,7 @@ def _remote_bad(
         end, effect = _without_remote(state, settings, flight, request, bad, now_ns)
         events.append(end)
         effects.append(effect)
-    compared = _compare(request, flight, flight.local, flight.rival, None, bad.kind, calling=False)
+    compared = compare(request, flight, flight.local, flight.rival, None, bad.kind, calling=False)
     return Decision((*events, *compared.events, settled), (*effects, *compared.effects))
 
 
@@ -375,54 +374,3 @@ def _settle(flight: Flight, request: str, attempt: int, cost_nd: int) -> v.Event
             request=request, attempt=attempt, reserved_nd=flight.reserved_nd, reason="the call was not billed"
         )
     return v.BudgetSettled(request=request, attempt=attempt, amount_nd=cost_nd, reserved_nd=flight.reserved_nd)
-
-
-# ---------------------------------------------------------------- comparing
-
-
-def _compare(
-    request: c.Request,
-    flight: Flight,
-    local: Answer | None,
-    rival: Answer | None,
-    remote: v.Digest | None,
-    remote_kind: str | None,
-    calling: bool,
-) -> Decision:
-    """What follows for a due comparison once both sides (and a rival that was asked) have spoken."""
-    if not flight.comparing or calling or local is None:
-        return Decision()
-    if local.output is None and not local.rejected:
-        return _miss(request, flight, "the local model failed")
-    if remote is not None:
-        waiting = flight.rival_asked is not None and rival is None
-        return Decision() if waiting else Decision(effects=(c.Score(request=request),))
-    if remote_kind in DISAGREEMENTS:
-        return Decision((_score_event(request.id, flight, 0.0, 0.0, None, local),))
-    if remote_kind is not None:
-        return _miss(request, flight, f"the remote did not answer ({remote_kind})")
-    return Decision()
-
-
-def _miss(request: c.Request, flight: Flight, reason: str) -> Decision:
-    return Decision((v.AuditMissed(request=request.id, turn=flight.turn, reason=reason),))
-
-
-def _score_event(
-    request: str, flight: Flight, score: float, chance: float, rival_score: float | None, local: Answer | None = None
-) -> v.RemoteScored:
-    local = local if local is not None else flight.local
-    assert local is not None
-    return v.RemoteScored(
-        request=request,
-        turn=flight.turn,
-        version=local.version,
-        score=score,
-        chance=chance,
-        p_agree=local.p_agree,
-        audit_probability=flight.audit_probability if flight.served == "local" else 1.0,
-        served="local" if flight.served == "local" else "remote",
-        challenger_version=flight.rival.version if flight.rival is not None and rival_score is not None else None,
-        challenger_score=rival_score,
-        tags=flight.tags,
-    )

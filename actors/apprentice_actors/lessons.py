@@ -4,7 +4,8 @@ from apprentice_events import vocabulary as v
 from apprentice_events.task_state import TaskState
 
 from . import commands as c
-from .decision import Decision
+from .decision import NOTHING, Decision
+from .epochs import restarted
 from .policy.promotion import judge_held_out
 from .settings import TaskSettings
 
@@ -29,13 +30,17 @@ def training_moved(state: TaskState, settings: TaskSettings, command: c.Training
 
 
 def training_done(state: TaskState, settings: TaskSettings, command: c.TrainingDone, now_ns: int) -> Decision:
-    """A version exists: have it examined."""
+    """A version exists: have it examined. A job that recovery has closed meanwhile made nothing that counts."""
+    if not _under_way(state, command.trained.job):
+        return NOTHING
     examine = c.Validate(version=command.trained.version, incumbent=state.versions.champion)
     return Decision((command.trained,), (examine,))
 
 
 def training_broke(state: TaskState, settings: TaskSettings, command: c.TrainingBroke, now_ns: int) -> Decision:
     """No version: the examples stay unused; after three in a row a person has to look."""
+    if not _under_way(state, command.job):
+        return NOTHING
     failed = v.TrainingFailed(
         job=command.job, version=command.version, reason=command.reason, interrupted=command.interrupted
     )
@@ -52,6 +57,8 @@ def training_broke(state: TaskState, settings: TaskSettings, command: c.Training
 
 def validation_done(state: TaskState, settings: TaskSettings, command: c.ValidationDone, now_ns: int) -> Decision:
     """Both versions answered the held-out rows: reject, or let the candidate challenge; a first one is champion."""
+    if command.version != state.versions.candidate:
+        return NOTHING
     verdict = judge_held_out(command.rows, settings.must_pass)
     if not verdict.accepted:
         rejected = v.AdapterRejected(
@@ -85,6 +92,8 @@ def _training_recovered(state: TaskState) -> tuple[v.Event, ...]:
 
 def validation_broke(state: TaskState, settings: TaskSettings, command: c.ValidationBroke, now_ns: int) -> Decision:
     """The candidate could not be asked: it is not good enough."""
+    if command.version != state.versions.candidate:
+        return NOTHING
     rejected = v.AdapterRejected(
         version=command.version,
         score=None,
@@ -131,10 +140,13 @@ def operator_asked(state: TaskState, settings: TaskSettings, command: c.Operator
             back = v.AdapterRolledBack(version=versions.champion, to=target, reason=command.reason)
             return Decision((acted, back), (c.LoadVersion(version=target),))
     if command.action == "reinforce" and state.phase == "steady_state":
-        closed = v.GateChanged(before=state.gate, after=None, reason=command.reason)
-        phase = v.PhaseChanged(before=state.phase, after="reinforcement", reason=command.reason)
-        return Decision((acted, closed, phase))
+        revoked = v.CertificateRevoked(gate=None, epoch=state.evidence.epoch, reason=command.reason)
+        return Decision((acted, revoked, restarted(state, settings, command.reason)))
     return Decision((acted,))
+
+
+def _under_way(state: TaskState, job: str) -> bool:
+    return state.versions.job is not None and state.versions.job.job == job
 
 
 def trigger(state: TaskState, cause: str) -> tuple[v.TrainingTriggered, c.StartTraining]:

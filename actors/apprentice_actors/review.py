@@ -12,8 +12,9 @@ from apprentice_events.task_state import TaskState
 
 from . import commands as c
 from .decision import NOTHING, Decision
+from .epochs import restarted
 from .lessons import STRIKES, trigger
-from .policy.certificate import certificates, share
+from .policy.certificate import certificates
 from .policy.correlation import Correlation, correlation, window
 from .policy.drift import drift_verdict, shift_verdict
 from .policy.gate import next_gate, trial_gate
@@ -50,20 +51,6 @@ def rate_floor(settings: TaskSettings) -> float:
 
 
 # ---------------------------------------------------------------- evidence and alarms
-
-
-def restarted(state: TaskState, settings: TaskSettings, reason: str) -> v.EvidenceRestarted:
-    """The event that starts the processes afresh, with the next share of the error budget."""
-    epoch = state.evidence.epoch + 1
-    return v.EvidenceRestarted(
-        epoch=epoch,
-        reason=reason,
-        guarantee=settings.guarantee,
-        alpha=share(settings.alpha, epoch),
-        gates=settings.gates,
-        window_size=settings.window_size,
-        false_alarm_every=settings.false_alarm_every,
-    )
 
 
 def keep_evidence_current(state: TaskState, settings: TaskSettings) -> Decision:
@@ -155,7 +142,7 @@ def move_phase(state: TaskState, settings: TaskSettings) -> Decision:
         reason = "no certified gate step is left"
         closed = (v.GateChanged(before=state.gate, after=None, reason=reason),) if state.gate is not None else ()
         rate = v.SamplingRateChanged(before=state.rate, after=1.0, target=1.0, correlation=None, reason=reason)
-        ended = (v.CoachingEnded(reason="every request is compared anyway"),) if state.coaching is not None else ()
+        ended = _end_coaching(state, "every request is compared anyway") if state.coaching is not None else ()
         return Decision((*closed, *_to(state, "reinforcement", reason).events, rate, *ended))
     return NOTHING
 
@@ -194,7 +181,7 @@ def move_coaching(state: TaskState, settings: TaskSettings) -> Decision:
         return NOTHING
     found = present_correlation(state, settings)
     if state.coaching is None:
-        if found is not None and found.upper < settings.coaching_trigger:
+        if found is not None and found.upper < settings.coaching_trigger and _rested(state, settings):
             reason = f"correlation {found.value:.3f} is under the coaching trigger {settings.coaching_trigger:g}"
             return Decision(_start_coaching(state, reason, found.value))
         return NOTHING
@@ -204,6 +191,12 @@ def move_coaching(state: TaskState, settings: TaskSettings) -> Decision:
     if long_enough and found is not None and found.value >= settings.phase2_to_phase3:
         return Decision(_end_coaching(state, f"correlation is back at {found.value:.3f}"))
     return NOTHING
+
+
+def _rested(state: TaskState, settings: TaskSettings) -> bool:
+    """Whether the window speaks of what came after the last coaching; else one that ran out of money never ends."""
+    until = state.coached_until
+    return until is None or state.evidence.comparisons - until >= settings.window_size
 
 
 def _start_coaching(state: TaskState, reason: str, value: float | None) -> tuple[v.Event, ...]:
@@ -315,12 +308,12 @@ def watch_audits(state: TaskState, settings: TaskSettings) -> Decision:
 
 def watch_shadow(state: TaskState, settings: TaskSettings) -> Decision:
     """A shadow that is asked and never answers teaches nothing."""
-    counters = state.counters
-    silent = counters.shadow_attempted >= settings.missed_in_a_row and counters.shadow_ran == 0
-    if silent:
-        message = f"the local model was asked {counters.shadow_attempted} times in the shadow and never answered"
+    silent = state.counters.shadow_silent
+    if silent >= settings.missed_in_a_row:
+        message = f"the local model was asked {silent} times in a row in the shadow and did not answer"
         return Decision(_alert(state, "shadow", "critical", message))
-    return Decision((v.AlertCleared(alert="shadow"),)) if "shadow" in state.alerts else NOTHING
+    over = silent == 0 and "shadow" in state.alerts
+    return Decision((v.AlertCleared(alert="shadow"),)) if over else NOTHING
 
 
 def _alert(state: TaskState, alert: str, severity: str, message: str) -> tuple[v.Event, ...]:

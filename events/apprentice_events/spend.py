@@ -15,6 +15,11 @@ _HOUR_NS = 3_600_000_000_000
 _DAYS_KEPT = 400
 
 
+MONEY = (v.BudgetReserved, v.BudgetSettled, v.BudgetReleased, v.ResponseServed, v.AdapterTrained)
+"""The events that :meth:`SpendState.apply` does not pass over."""
+MONEY_TAGS = tuple(event.TAG for event in MONEY)
+
+
 class Reservation(msgspec.Struct, kw_only=True):
     """Money set aside for one paid call."""
 
@@ -78,6 +83,13 @@ class SpendState(msgspec.Struct, kw_only=True):
         return sum(
             one.amount_nd for one in self.reservations.values() if one.day >= day and (task is None or one.task == task)
         )
+
+    def take_over(self, task: str, folded: "SpendState") -> None:
+        """Let ``folded``, made from the task's stream alone, have the last word on that task's money."""
+        for name in [name for name, held in self.reservations.items() if held.task == task]:
+            del self.reservations[name]
+        self.reservations.update(folded.reservations)
+        self.tasks[task] = folded.of(task)
 
     def _saved(self, task: str, amount_nd: int, time_ns: int) -> None:
         if amount_nd:

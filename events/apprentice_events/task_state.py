@@ -12,44 +12,8 @@ import msgspec
 
 from . import vocabulary as v
 from .evidence import Evidence
+from .flights import Answer, Flight
 from .versions_state import VersionsState, fold_version
-
-
-class Answer(msgspec.Struct, kw_only=True, gc=False):
-    """A local version's word on a request in flight; ``output`` None: it failed or was rejected."""
-
-    version: str
-    output: v.Digest | None
-    p_agree: float = 0.0
-    rejected: bool = False
-
-
-class Flight(msgspec.Struct, kw_only=True):
-    """A request that the log has heard of and that is not over."""
-
-    input: v.Digest
-    key: str | None
-    holdout: bool
-    tags: tuple[str, ...]
-    received_ns: int
-    route: v.Route = "remote"
-    version: str | None = None
-    turn: int = 0
-    audit_probability: float = 1.0
-    comparing: bool = False
-    """A comparison is due for this request and has not come about yet."""
-    attempt: int = 0
-    reserved_nd: int = 0
-    rival_asked: str | None = None
-    calling: bool = False
-    """A paid call is under way, or was when the process died."""
-    local: Answer | None = None
-    rival: Answer | None = None
-    remote: v.Digest | None = None
-    remote_kind: str | None = None
-    served: v.Server | None = None
-    over: bool = False
-    """The caller has an answer or an error."""
 
 
 class Counters(msgspec.Struct, kw_only=True):
@@ -67,6 +31,8 @@ class Counters(msgspec.Struct, kw_only=True):
     shadow_attempted: int = 0
     shadow_ran: int = 0
     shadow_failed: int = 0
+    shadow_silent: int = 0
+    """Times in a row that the shadow was asked and has not answered."""
     local_rejected: int = 0
     local_failed: int = 0
     audits_missed: int = 0
@@ -96,6 +62,8 @@ class TaskState(msgspec.Struct, kw_only=True):
     certified: list[float] = msgspec.field(default_factory=list)
     coaching: str | None = None
     coaching_since: int = 0
+    coached_until: int | None = None
+    """Number of folded comparisons when coaching last ended in this epoch."""
     coaching_spent_nd: int = 0
     evidence: Evidence = msgspec.field(default_factory=Evidence)
     versions: VersionsState = msgspec.field(default_factory=VersionsState)
@@ -140,6 +108,7 @@ def _routed(state: TaskState, event: v.RequestRouted, time_ns: int) -> None:
         flight.comparing = event.audit
         if event.route == "remote_with_shadow":
             state.counters.shadow_attempted += 1
+            state.counters.shadow_silent += 1
         state.evidence.coin(event.turn, event.audit_probability, event.audit)
 
 
@@ -228,7 +197,7 @@ def _local_answered(state: TaskState, event: v.LocalAnswered, time_ns: int) -> N
     answer = Answer(version=event.version, output=event.output, p_agree=event.p_agree)
     _local_said(state, event.request, event.challenger, answer)
     if event.shadow and not event.challenger:
-        state.counters.shadow_ran += 1
+        _shadow_spoke(state)
 
 
 def _local_rejected(state: TaskState, event: v.LocalRejected, time_ns: int) -> None:
@@ -236,7 +205,8 @@ def _local_rejected(state: TaskState, event: v.LocalRejected, time_ns: int) -> N
     _local_said(state, event.request, event.challenger, answer)
     if not event.challenger:
         state.counters.local_rejected += 1
-        state.counters.shadow_ran += event.shadow
+        if event.shadow:
+            _shadow_spoke(state)
 
 
 def _local_failed(state: TaskState, event: v.LocalFailed, time_ns: int) -> None:
@@ -244,6 +214,11 @@ def _local_failed(state: TaskState, event: v.LocalFailed, time_ns: int) -> None:
     if not event.challenger:
         state.counters.local_failed += 1
         state.counters.shadow_failed += event.shadow
+
+
+def _shadow_spoke(state: TaskState) -> None:
+    state.counters.shadow_ran += 1
+    state.counters.shadow_silent = 0
 
 
 def _local_said(state: TaskState, request: str, rival: bool, answer: Answer) -> None:
@@ -300,7 +275,8 @@ def _restarted(state: TaskState, event: v.EvidenceRestarted, time_ns: int) -> No
     state.evidence.restart(event)
     state.certified = []
     state.taught_by = state.remote_model
-    state.rate_moved_at = state.gate_moved_at = 0
+    state.rate_moved_at = state.gate_moved_at = state.coaching_since = 0
+    state.coached_until = None
 
 
 def _phase(state: TaskState, event: v.PhaseChanged, time_ns: int) -> None:
@@ -332,7 +308,7 @@ def _coaching(state: TaskState, event: v.CoachingStarted, time_ns: int) -> None:
 
 
 def _coached(state: TaskState, event: v.CoachingEnded, time_ns: int) -> None:
-    state.coaching = None
+    state.coaching, state.coached_until = None, state.evidence.comparisons
 
 
 def _champion(state: TaskState, event: v.AdapterPromoted | v.AdapterRolledBack, time_ns: int) -> None:

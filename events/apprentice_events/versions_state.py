@@ -46,6 +46,8 @@ class Paired(msgspec.Struct, kw_only=True):
     rows: int = 0
     difference: float = 0.0
     """Sum of champion minus rival."""
+    squares: float = 0.0
+    """Sum of the squared differences: its root is the standard error of ``difference`` if both are equally good."""
     log_ahead: float = 0.0
     log_behind: float = 0.0
 
@@ -79,6 +81,7 @@ class VersionsState(msgspec.Struct, kw_only=True):
         d = score - rival_score
         paired.rows += 1
         paired.difference += d
+        paired.squares += d * d
         paired.log_ahead += math.log(1.0 - d / 4)
         paired.log_behind += math.log(1.0 + d / 4)
 

@@ -15,9 +15,9 @@ from apprentice_events.versions_state import Paired
 from ..commands import HeldOutRow
 
 LIVE_ROWS_MIN = 30
-"""Live pairs after which a challenger that is at least as good takes over."""
+"""Live pairs after which a challenger that is not behind by more than noise takes over: it passed the held-out rows."""
 LIVE_ROWS_MAX = 200
-"""Live pairs after which a challenger that is not yet as good is sent away."""
+"""Live pairs after which a challenger that is still behind by more than noise is sent away."""
 LIVE_EVIDENCE = math.log(20)
 """Wealth, as a logarithm, at which the live comparison is decided early (error at most 1 in 20)."""
 SLICE_ROWS_MIN = 30
@@ -59,8 +59,8 @@ def judge_challenger(paired: Paired) -> tuple[bool, str] | None:
         return False, f"worse than the champion on live requests ({so_far})"
     if paired.log_ahead >= LIVE_EVIDENCE:
         return True, f"better than the champion on live requests ({so_far})"
-    if rows >= LIVE_ROWS_MIN and lead >= 0:
-        return True, f"at least as good as the champion on live requests ({so_far})"
+    if rows >= LIVE_ROWS_MIN and lead >= -math.sqrt(paired.squares):
+        return True, f"no worse than the champion on live requests, within one standard error ({so_far})"
     if rows >= LIVE_ROWS_MAX:
         return False, f"not as good as the champion on live requests ({so_far})"
     return None

@@ -1,0 +1,42 @@
+"""What the log knows of a request that is not over: folded by ``task_state``. Pure."""
+
+import msgspec
+
+from . import vocabulary as v
+
+
+class Answer(msgspec.Struct, kw_only=True, gc=False):
+    """A local version's word on a request in flight; ``output`` None: it failed or was rejected."""
+
+    version: str
+    output: v.Digest | None
+    p_agree: float = 0.0
+    rejected: bool = False
+
+
+class Flight(msgspec.Struct, kw_only=True):
+    """A request that the log has heard of and that is not over."""
+
+    input: v.Digest
+    key: str | None
+    holdout: bool
+    tags: tuple[str, ...]
+    received_ns: int
+    route: v.Route = "remote"
+    version: str | None = None
+    turn: int = 0
+    audit_probability: float = 1.0
+    comparing: bool = False
+    """A comparison is due for this request and has not come about yet."""
+    attempt: int = 0
+    reserved_nd: int = 0
+    rival_asked: str | None = None
+    calling: bool = False
+    """A paid call is under way, or was when the process died."""
+    local: Answer | None = None
+    rival: Answer | None = None
+    remote: v.Digest | None = None
+    remote_kind: str | None = None
+    served: v.Server | None = None
+    over: bool = False
+    """The caller has an answer or an error."""
