@@ -1,0 +1,260 @@
+"""How statuses, reports and explanations look in a terminal: rich renderables of plain values, nothing else."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from apprentice.faces.charts import meter
+from apprentice.results import Explanation, Money, Report, Status, Step, VersionStatus
+
+PHASES = ("cold_start", "reinforcement", "steady_state")
+PHASE_COLOURS: Mapping[str, str] = {"cold_start": "cyan", "reinforcement": "yellow", "steady_state": "green"}
+PHASE_WORDS: Mapping[str, str] = {
+    "cold_start": "the remote model answers; examples are collected",
+    "reinforcement": "the remote model answers; the local one is compared on every request",
+    "steady_state": "the local model answers what it is certified for; the rest goes to the remote",
+}
+METER_WIDTH = 24
+
+
+def share(value: float | None, *, places: int = 0) -> str:
+    """A share as a percentage; a dash where it is not known. Only all is 100%, and only nothing is 0%."""
+    if value is None:
+        return "–"
+    text = f"{value:.{places}%}"
+    if text == f"{1:.{places}%}" and value < 1:
+        return f">{1 - 10 ** -(places + 2):.{places}%}"
+    if text == f"{0:.{places}%}" and value > 0:
+        return f"<{10 ** -(places + 2):.{places}%}"
+    return text
+
+
+def money(amount: str, places: int = 4) -> str:
+    """Dollars rounded for reading; the exact amount is in the JSON."""
+    return f"${float(amount):,.{places}f}"
+
+
+def facts(rows: Iterable[tuple[str, RenderableType]]) -> Table:
+    """Names at the left, what they are at the right."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, what in rows:
+        table.add_row(name, what)
+    return table
+
+
+def phase_track(phase: str) -> Text:
+    """All three phases in a row, the present one marked."""
+    track = Text()
+    for index, name in enumerate(PHASES):
+        if index:
+            track.append(" ── ", style="dim")
+        words = name.replace("_", " ")
+        here = name == phase
+        track.append(f"● {words}" if here else f"○ {words}", style=f"bold {PHASE_COLOURS[name]}" if here else "dim")
+    return track
+
+
+def bar(value: float | None, note: str = "", colour: str = "green") -> Text:
+    """A meter with its percentage and a note behind it."""
+    return Text.assemble(
+        (meter(value or 0.0, METER_WIDTH), f"{colour} on grey23"),
+        f" {share(value):>5}",
+        (f"  {note}" if note else "", "dim"),
+    )
+
+
+# ---------------------------------------------------------------- one task
+
+
+def status_panel(status: Status) -> Panel:
+    """One task in a frame."""
+    parts: list[RenderableType] = [
+        phase_track(status.phase),
+        Text(PHASE_WORDS[status.phase], style="dim italic"),
+        Text(),
+    ]
+    parts.append(facts(_status_facts(status)))
+    if status.versions:
+        parts += [Text(), versions_table(status.versions)]
+    colour = PHASE_COLOURS[status.phase]
+    return Panel(Group(*parts), title=f"[bold]{status.task}[/]", title_align="left", border_style=colour)
+
+
+def _status_facts(status: Status) -> Iterable[tuple[str, RenderableType]]:
+    served = status.served_local + status.served_remote
+    yield "answered locally", bar(status.local_share, f"{status.served_local:,} of {served:,}")
+    yield "agreement", _agreement(status)
+    yield "promise", _promise(status)
+    yield "correlation", _correlation(status)
+    yield "audit rate", bar(status.sampling_rate, _audits(status), "blue")
+    yield "money", money_line(status.money)
+    yield "requests", _requests(status)
+    yield "examples", f"{status.examples:,} to train on, {status.held_out:,} held out"
+    yield "models", _models(status)
+    if status.coaching is not None:
+        yield "coaching", Text(status.coaching, style="yellow")
+    for name, message in status.alerts.items():
+        yield "alert", Text.assemble((name, "bold red"), f": {message}")
+
+
+def _agreement(status: Status) -> Text:
+    text = Text(f"{share(status.agreement_local, places=1)} of local answers")
+    text.append(f"   {share(status.agreement, places=1)} of everything compared", style="dim")
+    return text
+
+
+def _promise(status: Status) -> Text:
+    promise = status.promise
+    if promise.gate is None:
+        how = f"nothing certified yet after {promise.comparisons:,} comparisons; no local answer is served"
+        return Text(f"≥ {share(promise.agreement)} agreement: {how}", style="yellow")
+    text = Text(f"≥ {share(promise.agreement)} agreement certified for answers with p_agree ≥ {promise.gate:g}")
+    text.append(f"; bound now {share(status.confidence, places=1)}", style="green")
+    text.append(f"\n{promise.noticed}", style="dim")
+    return text
+
+
+def _correlation(status: Status) -> Text:
+    if status.correlation is None:
+        return Text(f"– ({status.correlation_is})", style="dim")
+    text = Text(f"{status.correlation:.3f}")
+    text.append(
+        f"  between {status.correlation_low:.3f} and {status.correlation_high:.3f}; {status.correlation_is}", "dim"
+    )
+    return text
+
+
+def _audits(status: Status) -> str:
+    if status.phase != "steady_state":
+        return "every request is compared" if status.phase == "reinforcement" else "nothing to compare yet"
+    missed = f", {status.audits_missed:,} missed" if status.audits_missed else ""
+    return f"of local answers are checked, heading for {share(status.sampling_target)}{missed}"
+
+
+def _requests(status: Status) -> Text:
+    text = Text(f"{status.requests:,}")
+    for count, what, style in (
+        (status.in_flight, "in flight", "dim"),
+        (status.degraded, "degraded", "yellow"),
+        (status.failed, "failed", "red"),
+    ):
+        if count:
+            text.append(f", {count:,} {what}", style=style)
+    return text
+
+
+def _models(status: Status) -> Text:
+    text = Text(f"remote {status.remote_model or '–'}, local {status.champion or 'none yet'}")
+    if status.rival is not None:
+        text.append(f", challenged by {status.rival}", style="cyan")
+    if status.training is not None:
+        text.append(f", training {status.training}", style="magenta")
+    return text
+
+
+def money_line(spent: Money) -> Text:
+    """What was spent, and what it would have been."""
+    text = Text.assemble((money(spent.spent), "bold"), " spent, ", (money(spent.saved), "bold green"), " saved")
+    text.append(f"   {money(spent.would_have_been)} all remote; {spent.remote_calls:,} remote calls", style="dim")
+    return text
+
+
+def versions_table(versions: Iterable[VersionStatus]) -> Table:
+    """All versions of a task."""
+    styles = {"champion": "bold green", "rival": "cyan", "rejected": "red", "training": "magenta"}
+    table = Table(box=None, padding=(0, 2), header_style="bold dim")
+    for name, justify in (("version", "left"), ("status", "left"), ("examples", "right"), ("held-out score", "right")):
+        table.add_column(name, justify="right" if justify == "right" else "left")
+    for one in versions:
+        style = styles.get(one.status, "dim")
+        table.add_row(Text(one.name, style), Text(one.status, style), f"{one.examples:,}", share(one.score, places=1))
+    return table
+
+
+# ---------------------------------------------------------------- everything
+
+
+def report_view(report: Report) -> Group:
+    """All tasks, the money, the caps."""
+    table = Table(title=f"Report of {report.at}", title_justify="left", header_style="bold", expand=False)
+    table.add_column("task", no_wrap=True)
+    table.add_column("phase")
+    for name in ("requests", "local", "agreement", "audited", "spent", "saved"):
+        table.add_column(name, justify="right")
+    for one in report.tasks:
+        table.add_row(
+            one.task,
+            Text(one.phase.replace("_", " "), PHASE_COLOURS[one.phase]),
+            f"{one.requests:,}",
+            share(one.local_share),
+            share(one.agreement_local if one.served_local else one.agreement, places=1),
+            share(one.sampling_rate),
+            money(one.money.spent),
+            money(one.money.saved),
+        )
+    caps = [(name, Text(told)) for name, told in report.caps.items()]
+    alerts = [(one.task, Text(text, "red")) for one in report.tasks for text in one.alerts.values()]
+    parts: list[RenderableType] = [table, facts([("all tasks", money_line(report.money)), *caps])]
+    if alerts:
+        parts += [Text(), Text("alerts", style="bold red"), facts(alerts)]
+    return Group(*parts)
+
+
+# ---------------------------------------------------------------- one request
+
+
+def explanation_view(told: Explanation) -> Group:
+    """A request's story from top to bottom."""
+    head = facts(
+        [
+            ("request", told.request_id),
+            ("task", told.task),
+            ("in short", Text(told.summary, style="bold")),
+            ("input", body(told.input)),
+            ("output", body(told.output)),
+        ]
+    )
+    return Group(head, Text(), steps_tree(told.steps))
+
+
+def body(value: Any) -> Text:
+    """A body as JSON, or that it is gone."""
+    if value is None:
+        return Text("none, or erased", style="dim")
+    return Text(msgspec.json.encode(value).decode(), style="cyan")
+
+
+def steps_tree(steps: Iterable[Step]) -> Tree:
+    """What happened, one branch per event."""
+    tree = Tree(Text("what happened", style="bold"), guide_style="dim")
+    for step in steps:
+        line = Text.assemble((clock_time(step.at), "dim"), "  ", (f"{step.event:<22}", event_style(step.event)), " ")
+        tree.add(line.append(step.says))
+    return tree
+
+
+def clock_time(moment: str) -> str:
+    """The time of day in an ISO 8601 moment, to the millisecond."""
+    return moment.partition("T")[2][:12]
+
+
+def event_style(tag: str) -> str:
+    """The colour of an event: red for what went wrong, green for what was served, blue for judgement …"""
+    kinds = (
+        (("failed", "rejected", "revoked", "rolled_back", "exhausted", "alert_raised", "missed"), "red"),
+        (("served",), "bold green"),
+        (("phase", "gate", "certificate", "sampling", "coaching", "drift", "shift"), "bold yellow"),
+        (("training", "adapter", "example"), "magenta"),
+        (("budget",), "dim"),
+        (("remote",), "blue"),
+        (("local",), "green"),
+    )
+    return next((style for parts, style in kinds if any(part in tag for part in parts)), "white")
