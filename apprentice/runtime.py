@@ -11,31 +11,31 @@ from typing import Any
 import msgspec
 
 from apprentice import errors, reading
-from apprentice.alerts import LogSink, WebhookSink
 from apprentice.config import Config, TaskConfig
 from apprentice.config import load as load_config
+from apprentice.public_errors import public_denial, public_log_error
 from apprentice.results import Explanation, Report, Result, Status
 from apprentice.schema import ANY_OBJECT
 from apprentice.training.dataset import LogDatasets
-from apprentice.version import __version__
 from apprentice.wiring import (
     Parts,
     World,
     assemble,
     make_evaluator,
     purse_settings,
+    runtime_started,
     task_settings,
     task_spec,
     validator,
 )
 from apprentice_actors import commands as c
 from apprentice_actors.actor import ActorRef, ActorStopped, Reply
-from apprentice_actors.herald import Announce, Herald
+from apprentice_actors.herald import Announce, Herald, announce
 from apprentice_actors.live import RequestDenied, Served, SubmitRequest
 from apprentice_actors.local import LocalDesk, LocalMessage
 from apprentice_actors.mailbox import MailboxClosed, MailboxFull
 from apprentice_actors.policy.holdout import held_out
-from apprentice_actors.ports import AlertSink, Evaluator, JsonObject
+from apprentice_actors.ports import Evaluator, JsonObject
 from apprentice_actors.remote import RemoteDesk, RemoteMessage
 from apprentice_actors.supervision import RestartPolicy, Supervisor
 from apprentice_actors.task import Person, TaskMessage, TaskPorts, TaskSupervisor
@@ -45,14 +45,12 @@ from apprentice_events import errors as log_errors
 from apprentice_events import vocabulary as v
 from apprentice_events.bodies import Body, encode_json, make_body
 from apprentice_events.log import Entry, Record
-from apprentice_events.spend import SpendState
-from apprentice_events.sqlite import SqliteLog
+from apprentice_events.spend import MONEY_TAGS, SpendState
 from apprentice_events.task_state import TaskState
 
 STREAM = "runtime"
-MONEY_TAGS = tuple(
-    event.TAG for event in (v.BudgetReserved, v.BudgetSettled, v.BudgetReleased, v.ResponseServed, v.AdapterTrained)
-)
+START_S = 3600.0
+"""How long a task may take to fold its log."""
 COMMIT_S = 30.0
 """How long a person's command is waited for; it takes one commit."""
 POLL_S = 0.002
@@ -79,6 +77,7 @@ class Runtime:
         self._refs: dict[str, ActorRef[TaskMessage]] = {}
         self._supervisors: dict[str, TaskSupervisor] = {}
         self._down: dict[str, str] = {}
+        self._herald: ActorRef[Announce] | None = None
         self._closed = False
 
     @classmethod
@@ -198,12 +197,12 @@ class Runtime:
 
         For rehearsals and scripts; an application that never pauses has no use for it.
         """
-        while any(_learning(one) for one in self._supervisors.values()):
+        while any(_learning(one) for one in self._serving()):
             await self._parts.clock.sleep(POLL_S)
 
     async def settled(self) -> None:
         """Wait until nothing is in flight: all calls settled, all comparisons folded, no training on."""
-        while any(one.live or one.state.flights or _learning(one) for one in self._supervisors.values()):
+        while any(one.live or one.state.flights or _learning(one) for one in self._serving()):
             await self._parts.clock.sleep(POLL_S)
 
     # ------------------------------------------------------------ opening and closing
@@ -211,13 +210,11 @@ class Runtime:
     async def _start(self) -> None:
         parts, scope = self._parts, self._scope
         await self._rebuild_spend()
-        await self._note(self._started())
+        await self._note(runtime_started(parts.log))
         await scope.__aenter__()
         patient = RestartPolicy(shutdown_s=self._patience_s())
-        sinks: list[AlertSink] = [LogSink()]
-        if self.config.alerts.webhook is not None:
-            sinks.append(WebhookSink(str(self.config.alerts.webhook)))
-        herald: ActorRef[Announce] = scope.start("herald", lambda ref: Herald(ref, sinks=sinks))
+        herald: ActorRef[Announce] = scope.start("herald", lambda ref: Herald(ref, sinks=parts.sinks))
+        self._herald = herald
         treasury: ActorRef[TreasuryMessage] = scope.start(
             "treasury",
             lambda ref: Treasury(
@@ -254,27 +251,21 @@ class Runtime:
             self._refs[task.name] = scope.start(
                 f"task/{task.name}", make, policy=patient, capacity=max(1024, 4 * task.max_in_flight)
             )
-        for ref in self._refs.values():
-            await self._ask_started(ref)
+        for name, ref in self._refs.items():
+            await self._started_task(name, ref)
 
     def _make_task(self, task: TaskConfig, ports: TaskPorts, ref: ActorRef[TaskMessage]) -> TaskSupervisor:
         made = TaskSupervisor(ref, spec=task_spec(self.config, task), ports=ports)
         self._supervisors[task.name] = made
         return made
 
-    async def _ask_started(self, ref: ActorRef[TaskMessage]) -> None:
+    async def _started_task(self, task: str, ref: ActorRef[TaskMessage]) -> None:
         """Wait until the task has folded its log: a review is answered after it, once it is durable."""
-        await ref.ask(lambda reply: Person(command=c.Review(), bodies=(), reply=reply), 3600.0)
+        await self._ask(task, ref, lambda reply: Person(command=c.Review(), bodies=(), reply=reply), START_S)
 
     async def _rebuild_spend(self) -> None:
         async for record in self._parts.log.read(tags=MONEY_TAGS):
             self._spend.apply(record.stream.removeprefix("task/"), record.event(), record.time_ns)
-
-    def _started(self) -> v.RuntimeStarted:
-        log = self._parts.log
-        if isinstance(log, SqliteLog):
-            return v.RuntimeStarted(version=__version__, sqlite=log.sqlite_version, epoch=log.epoch)
-        return v.RuntimeStarted(version=__version__, sqlite="none", epoch=0)
 
     async def _note(self, event: v.Event) -> None:
         log = self._parts.log
@@ -304,7 +295,10 @@ class Runtime:
             await self._note(event)
 
     def _isolated(self, name: str, error: Exception) -> None:
-        self._down[name.removeprefix("task/")] = str(error)
+        task = name.removeprefix("task/")
+        self._down[task] = str(error)
+        message = f"{name} failed repeatedly and is out of service until the runtime is started again: {error}"
+        announce(self._herald, task, v.AlertRaised(alert="isolated", severity="critical", message=message))
 
     # ------------------------------------------------------------ helpers
 
@@ -320,6 +314,9 @@ class Runtime:
         if problem is None:
             return encode_json(given)
         raise errors.InvalidInput(f"the input of {task.name} is not accepted: {problem}")
+
+    def _serving(self) -> list[TaskSupervisor]:
+        return [one for name, one in self._supervisors.items() if name not in self._down]
 
     def _state(self, task: str) -> TaskState:
         return self._supervisors[task].state
@@ -345,7 +342,7 @@ class Runtime:
         try:
             return await ref.ask(envelope, seconds)
         except RequestDenied as denied:
-            raise _public(denied) from None
+            raise public_denial(denied) from None
         except MailboxFull as error:
             raise errors.Overloaded(f"{task}: {error}") from None
         except TimeoutError:
@@ -364,13 +361,6 @@ class Runtime:
 
 def _learning(task: TaskSupervisor) -> bool:
     return task.state.versions.job is not None or task.state.versions.candidate is not None
-
-
-def _public(denied: RequestDenied) -> errors.ApprenticeError:
-    if denied.error == "BudgetExhausted":
-        return errors.BudgetExhausted(denied.reason, denied.reopens)
-    found: type[errors.ApprenticeError] = getattr(errors, denied.error)
-    return found(denied.reason)
 
 
 class Opening:
@@ -406,14 +396,3 @@ class Opening:
     ) -> None:
         if self._runtime is not None:
             await self._runtime.close()
-
-
-def public_log_error(error: log_errors.LogError) -> errors.ApprenticeError:
-    """The log's error as one of the public tree."""
-    for inner, public in (
-        (log_errors.LogBusy, errors.LogBusy),
-        (log_errors.LogCorrupt, errors.LogCorrupt),
-    ):
-        if isinstance(error, inner):
-            return public(str(error))
-    return errors.LogPoisoned(str(error))

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from apprentice import evaluators
+from apprentice.alerts import LogSink, WebhookSink
 from apprentice.config import BudgetConfig, Config, ProviderConfig, TaskBudgetConfig, TaskConfig, check
 from apprentice.errors import InvalidConfig
 from apprentice.remote.anthropic import BASE_URL as ANTHROPIC_URL
@@ -17,11 +18,12 @@ from apprentice.remote.pricing import Price, PriceTable
 from apprentice.remote.secrets import Secret
 from apprentice.schema import ANY_OBJECT
 from apprentice.system import SystemClock, SystemRandomness
+from apprentice.version import __version__
 from apprentice_actors.policy.gate import DEFAULT_GATES
 from apprentice_actors.ports import (
+    AlertSink,
     Clock,
     Evaluator,
-    JsonObject,
     LocalModel,
     Randomness,
     RemoteModel,
@@ -32,6 +34,7 @@ from apprentice_actors.settings import Cap, PurseSettings, TaskSettings
 from apprentice_actors.task import TaskSpec
 from apprentice_events.log import EventLog
 from apprentice_events.sqlite import SqliteLog
+from apprentice_events.vocabulary import RuntimeStarted
 
 NANO = Decimal(10**9)
 LOG_FILE = "log.db"
@@ -46,6 +49,8 @@ class World(msgspec.Struct, kw_only=True):
     remote: RemoteModel | None = None
     local: LocalModel | None = None
     trainer: Trainer | None = None
+    sinks: tuple[AlertSink, ...] = ()
+    """Alert sinks beside those of the configuration."""
 
 
 class Parts(msgspec.Struct, kw_only=True):
@@ -57,6 +62,7 @@ class Parts(msgspec.Struct, kw_only=True):
     remote: RemoteModel
     local: LocalModel
     trainer: Trainer
+    sinks: tuple[AlertSink, ...]
 
 
 def nano(amount: Decimal) -> int:
@@ -248,6 +254,20 @@ def open_log(folder: Path) -> EventLog:
     return SqliteLog.open(folder / LOG_FILE)
 
 
+def runtime_started(log: EventLog) -> RuntimeStarted:
+    """The first word of a process in ``log``."""
+    if isinstance(log, SqliteLog):
+        return RuntimeStarted(version=__version__, sqlite=log.sqlite_version, epoch=log.epoch)
+    return RuntimeStarted(version=__version__, sqlite="none", epoch=0)
+
+
+def make_sinks(config: Config) -> tuple[AlertSink, ...]:
+    """Where alerts go: the program's own log, and the webhook if there is one."""
+    if config.alerts.webhook is None:
+        return (LogSink(),)
+    return (LogSink(), WebhookSink(str(config.alerts.webhook)))
+
+
 def assemble(config: Config, world: World) -> Parts:
     """Make what the world does not bring. What was made is closed again if a later part fails."""
     clock, randomness = world.clock or SystemClock(), world.randomness or SystemRandomness()
@@ -255,4 +275,12 @@ def assemble(config: Config, world: World) -> Parts:
     local = world.local or make_local(config)
     trainer = world.trainer or make_trainer(config)
     log = world.log or open_log(config.storage.path)
-    return Parts(clock=clock, randomness=randomness, log=log, remote=remote, local=local, trainer=trainer)
+    return Parts(
+        clock=clock,
+        randomness=randomness,
+        log=log,
+        remote=remote,
+        local=local,
+        trainer=trainer,
+        sinks=(*make_sinks(config), *world.sinks),
+    )

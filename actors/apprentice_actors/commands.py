@@ -81,13 +81,14 @@ class Reserved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReservationRefused(msgspec.Struct, frozen=True, kw_only=True):
-    """No money: a cap, and when its window reopens (ISO 8601)."""
+    """No money: why, in words, and when the cap's window reopens (ISO 8601; empty where no cap is to blame)."""
 
     request: Request
     attempt: int
     purpose: Purpose
-    cap: str
+    reason: str
     reopens: str
+    error: Literal["BudgetExhausted", "TaskIsolated"] = "BudgetExhausted"
     local: LocalOk | LocalBad | None = None
     version: str | None = None
 

@@ -17,7 +17,7 @@ from .local import Answer
 from .mailbox import MailboxClosed, MailboxFull
 from .ports import LocalAnswer, LocalFailure, RemoteAnswer, RemoteFailure
 from .remote import Call
-from .treasury import Denied, ReserveFor
+from .treasury import Denied, Refusal, ReserveFor
 
 if TYPE_CHECKING:
     from .task import TaskSupervisor
@@ -28,6 +28,11 @@ UNREACHABLE = (AskTimeout, MailboxFull, MailboxClosed, ActorStopped)
 SALT_BYTES = 16
 GRACE_S = 5.0
 """How much longer than the remote's own deadline its desk is waited for: it answers for itself in time."""
+
+LOCAL_SHARE = 0.5
+"""Share of the time left that a local answer may take: a local model that hangs leaves the remote time to answer."""
+WORD_S = 5.0
+"""How long the treasury is waited for to say why it let a call wait in vain."""
 
 type Outcome = Coroutine[Any, Any, c.Command | None]
 
@@ -87,15 +92,18 @@ class Effects:
                 ),
                 self._seconds_left(live, effect.purpose),
             )
-        except UNREACHABLE:
-            granted = Denied(cap="the calls under way", reopens="they have settled")
+        except AskTimeout:
+            granted = await self._why_not(amount_nd)
+        except UNREACHABLE as error:
+            granted = _no_purse(error)
         if isinstance(granted, Denied):
             return c.ReservationRefused(
                 request=effect.request,
                 attempt=effect.attempt,
                 purpose=effect.purpose,
-                cap=granted.cap,
+                reason=granted.reason,
                 reopens=granted.reopens,
+                error=granted.error,
                 local=effect.local,
                 version=effect.version,
             )
@@ -109,13 +117,24 @@ class Effects:
             version=effect.version,
         )
 
+    async def _why_not(self, amount_nd: int) -> Denied:
+        """The deadline came before the money: the cap that was in the way."""
+        task = self._task
+        try:
+            denied: Denied = await task.ports.treasury.ask(
+                lambda reply: Refusal(task=task.spec.name, amount_nd=amount_nd, reply=reply), WORD_S
+            )
+        except UNREACHABLE as error:
+            return _no_purse(error)
+        return denied
+
     async def _ask_local(self, effect: c.AskLocal) -> c.Command:
         task, live = self._task, self._task.live[effect.request.id]
         outcome: c.LocalOk | c.LocalBad
         try:
             answer: LocalAnswer = await task.ports.local.ask(
                 lambda reply: Answer(question=live.question, version=effect.version, reply=reply),
-                self._seconds_left(live, "serve"),
+                self._seconds_left(live, "serve") * LOCAL_SHARE,
             )
             outcome = self._checked(live, effect.role, answer)
         except LocalFailure as failure:
@@ -130,6 +149,8 @@ class Effects:
         reason = self._task.ports.validator(answer.output)
         if reason is not None:
             return c.LocalBad(kind="rejected", reason=reason)
+        if not 0.0 <= answer.p_agree <= 1.0:
+            return c.LocalBad(kind="failed", reason=f"its p_agree is {answer.p_agree!r}, which is no probability")
         if role == "champion":
             live.local = answer.output
         else:
@@ -143,7 +164,7 @@ class Effects:
     async def _call_remote(self, effect: c.CallRemote) -> c.Command:
         task, live = self._task, self._task.live[effect.request.id]
         ports, seconds = task.ports, self._seconds_left(live, "serve")
-        deadline = ports.clock.monotonic() + seconds
+        deadline = ports.clock.monotonic() + task.spec.deadline_s if live.settled else live.deadline
         outcome: c.RemoteOk | c.RemoteBad
         try:
             answer: RemoteAnswer = await ports.remote.ask(
@@ -174,3 +195,8 @@ class Effects:
             usage=answer.usage,
             latency_ms=answer.latency_ms,
         )
+
+
+def _no_purse(error: Exception) -> Denied:
+    reason = f"the treasury does not answer ({error}); without it no paid call is made"
+    return Denied(reason=reason, reopens="", error="TaskIsolated")

@@ -86,7 +86,7 @@ def reservation_refused(
 ) -> Decision:
     """No money: skip an audit, serve the local answer as degraded where that is configured, else refuse."""
     request, flight = command.request, state.flights.get(command.request.id)
-    why = f"the budget of {command.cap} is exhausted until {command.reopens}"
+    why = command.reason
     if command.purpose == "audit" and flight is not None:
         return Decision((v.AuditMissed(request=request.id, turn=flight.turn, reason=why),))
     if flight is None and isinstance(command.local, c.LocalOk) and settings.on_exhausted == "local":
@@ -96,10 +96,10 @@ def reservation_refused(
     if flight is None:
         route = v.RequestRouted(request=request.id, route="remote", phase=state.phase, reason=why, turn=0, audit=False)
         events += [_received(request), route]
-    events.append(v.RequestFailed(request=request.id, error="BudgetExhausted", reason=why))
+    events.append(v.RequestFailed(request=request.id, error=command.error, reason=why))
     if flight is not None and flight.comparing:
         events.append(v.AuditMissed(request=request.id, turn=flight.turn, reason=why))
-    error = c.ReplyError(request=request.id, error="BudgetExhausted", reason=why, reopens=command.reopens)
+    error = c.ReplyError(request=request.id, error=command.error, reason=why, reopens=command.reopens)
     return Decision(tuple(events), (error,))
 
 

@@ -15,6 +15,8 @@ STRIKES = 3
 
 def training_began(state: TaskState, settings: TaskSettings, command: c.TrainingBegan, now_ns: int) -> Decision:
     """The dataset is written."""
+    if not _under_way(state, command.job):
+        return NOTHING
     event = v.TrainingStarted(
         job=command.job,
         rows_train=command.rows_train,
@@ -26,6 +28,8 @@ def training_began(state: TaskState, settings: TaskSettings, command: c.Training
 
 def training_moved(state: TaskState, settings: TaskSettings, command: c.TrainingMoved, now_ns: int) -> Decision:
     """The trainer reports."""
+    if not _under_way(state, command.job):
+        return NOTHING
     return Decision((v.TrainingProgressed(job=command.job, fraction=command.fraction, message=command.message),))
 
 

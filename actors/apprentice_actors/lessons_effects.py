@@ -12,6 +12,7 @@ from .actor import ActorStopped
 from .local import Answer, Drop, Load
 from .mailbox import MailboxClosed
 from .ports import Example, LocalAnswer, LocalFailure, TrainedVersion, TrainingFailure, TrainingJob
+from .supervision import ActorIsolated
 from .trainer import Train
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def folder_of(task: "TaskSupervisor", version: str) -> Path:
     return task.spec.model_dir / name / number
 
 
-async def train(task: "TaskSupervisor", effect: c.StartTraining) -> c.Command:
-    """Build the dataset, hold the slot, train."""
+async def train(task: "TaskSupervisor", effect: c.StartTraining) -> c.Command | None:
+    """Build the dataset, hold the slot, train. A job that the runtime's end cuts off is closed by the next recovery."""
     known = task.state.versions.known[effect.version]
     folder = folder_of(task, effect.version)
     try:
@@ -70,8 +71,12 @@ async def train(task: "TaskSupervisor", effect: c.StartTraining) -> c.Command:
         )
     except (TrainingFailure, OSError) as error:
         return c.TrainingBroke(job=effect.job, version=effect.version, reason=str(error))
-    except (ActorStopped, MailboxClosed):
-        reason = "the runtime stopped"
+    except ActorIsolated as error:
+        return c.TrainingBroke(job=effect.job, version=effect.version, reason=str(error))
+    except MailboxClosed as error:
+        if task.ports.trainer.mailbox.closed:
+            return None
+        reason = f"the trainer's desk was restarted: {error}"
         return c.TrainingBroke(job=effect.job, version=effect.version, reason=reason, interrupted=True)
     trained = v.AdapterTrained(
         job=effect.job,

@@ -54,6 +54,7 @@ class Live:
         "replies",
         "request",
         "rival",
+        "served",
         "settled",
     )
 
@@ -71,12 +72,27 @@ class Live:
         """Effects under way for it."""
         self.settled = False
         """Whether the callers have their answer or error."""
+        self.served: Served | None = None
+        """The answer, for those who ask again while the rest of the request is under way."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the callers got an error: the same key may be tried again."""
+        return self.settled and self.served is None
+
+    def join(self, reply: Reply[Served]) -> None:
+        """Let one more caller have the answer."""
+        if self.served is not None:
+            reply.set(self.served)
+        else:
+            self.replies.append(reply)
 
     def answer(self, output: JsonObject) -> None:
         """Give everybody who waits the output."""
         self.settled = True
+        self.served = Served(request=self.request.id, output=output)
         for reply in self.replies:
-            reply.set(Served(request=self.request.id, output=output))
+            reply.set(self.served)
         self.replies.clear()
 
     def deny(self, error: str, reason: str, reopens: str = "") -> None:

@@ -8,6 +8,7 @@ fails, it is not known what is durable; the actor dies with all it decided since
 from collections import deque
 from collections.abc import Sequence
 from hashlib import sha256
+from itertools import batched
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import msgspec
 
 from apprentice_events import vocabulary as v
 from apprentice_events.bodies import Body, make_body
-from apprentice_events.log import Entry, EventLog
+from apprentice_events.log import APPEND_ENTRIES_MAX, Entry, EventLog
+from apprentice_events.spend import MONEY
 from apprentice_events.task_state import TaskState, evolve
 
 from . import commands as c
@@ -36,7 +38,6 @@ from .settings import TaskSettings
 from .trainer import Train
 from .treasury import Adopt, Moved, TreasuryMessage
 
-MONEY = (v.BudgetSettled, v.BudgetReleased, v.ResponseServed, v.AdapterTrained)
 SALT_BYTES = 16
 UNREVIEWED = (c.Submit, c.Reserved, c.ReservationRefused)
 """Commands after which no standing rule can have become due."""
@@ -125,8 +126,7 @@ class TaskSupervisor(Actor[TaskMessage]):
         self._take(recover(self.state))
         self._review()
         await self._commit()
-        still_open = frozenset(f"{name}#{flight.attempt}" for name, flight in self.state.flights.items())
-        await self.ports.treasury.ask(lambda reply: Adopt(task=self.spec.name, open=still_open, reply=reply), 60.0)
+        await self.ports.treasury.ask(lambda reply: Adopt(task=self.spec.name, reply=reply), 60.0)
 
     async def receive(self, batch: list[TaskMessage]) -> None:
         """Decide everything that is ready, make it durable, then act."""
@@ -150,8 +150,10 @@ class TaskSupervisor(Actor[TaskMessage]):
 
     def _outcome(self, command: c.Command) -> None:
         request = getattr(command, "request", None)
-        live = self.live.get(request.id) if isinstance(request, c.Request) else None
-        if live is not None:
+        if isinstance(request, c.Request):
+            live = self.live.get(request.id)
+            if live is None:  # it was under way in an earlier life, and recovery has closed it
+                return
             live.pending -= 1
         self._decide(command)
 
@@ -176,7 +178,7 @@ class TaskSupervisor(Actor[TaskMessage]):
 
     def _admit(self, message: SubmitRequest) -> None:
         joined = self._by_key.get(message.key) if message.key is not None else None
-        if joined is not None:
+        if joined is not None and not joined.failed:
             self._join(joined, message)
             return
         if len(self.live) >= self.spec.max_in_flight:
@@ -197,7 +199,7 @@ class TaskSupervisor(Actor[TaskMessage]):
         if live.content != message.content:
             message.reply.fail(RequestDenied("KeyConflict", key_conflict(self.spec.name, message.key)))
         else:
-            live.replies.append(message.reply)
+            live.join(message.reply)
 
     def _new_live(self, message: SubmitRequest) -> Live:
         ports = self.ports
@@ -229,6 +231,8 @@ class TaskSupervisor(Actor[TaskMessage]):
 
     def _key_known(self, message: KeyKnown) -> None:
         live = message.live
+        if self.live.get(message.live_id) is not live:  # asked for by an earlier life, whose callers were told
+            return
         live.pending -= 1
         if message.conflict:
             live.deny("KeyConflict", key_conflict(self.spec.name, live.request.key))
@@ -241,8 +245,8 @@ class TaskSupervisor(Actor[TaskMessage]):
             self._begin(live)
             return
         self.shelf.forget(message.live_input)
-        self.live.pop(message.live_id, None)
-        self._by_key.pop(live.request.key or "", None)
+        del self.live[message.live_id]
+        self._forget_key(live)
 
     # ------------------------------------------------------------ durability
 
@@ -251,16 +255,21 @@ class TaskSupervisor(Actor[TaskMessage]):
         answered = self._answered
         self._entries, self._bodies, self._todo, self._answered = [], [], [], []
         if entries:
-            appended = await self.ports.log.append(
-                self._stream, self._version, entries, time_ns=self._now_ns, bodies=bodies
-            )
-            self._version = appended.version
+            await self._append(entries, bodies)
             await self._tell_others(entries)
         for effect in todo:
             self._hands.start(effect)
         for reply in answered:
             reply.set(None)
         self._forget(entries)
+
+    async def _append(self, entries: Sequence[Entry], bodies: Sequence[Body]) -> None:
+        """One append; only what recovery closes after a crash with thousands of requests in flight can take more."""
+        for part in batched(entries, APPEND_ENTRIES_MAX):
+            appended = await self.ports.log.append(
+                self._stream, self._version, part, time_ns=self._now_ns, bodies=bodies
+            )
+            self._version, bodies = appended.version, ()
 
     async def _tell_others(self, entries: Sequence[Entry]) -> None:
         moved = tuple(entry.event for entry in entries if isinstance(entry.event, MONEY))
@@ -276,8 +285,12 @@ class TaskSupervisor(Actor[TaskMessage]):
             live = self.live.get(name)
             if live is not None and live.settled and live.pending == 0 and name not in self.state.flights:
                 del self.live[name]
-                if live.request.key is not None:
-                    self._by_key.pop(live.request.key, None)
+                self._forget_key(live)
+
+    def _forget_key(self, live: Live) -> None:
+        key = live.request.key
+        if key is not None and self._by_key.get(key) is live:  # another attempt may stand under it by now
+            del self._by_key[key]
 
     async def _remember_remote(self) -> None:
         digests = self.state.recent_remote

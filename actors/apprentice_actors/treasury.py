@@ -5,27 +5,32 @@ into its own stream together with the intent. After a crash the fold of all stre
 """
 
 from collections import deque
+from typing import Literal
 
 import msgspec
 
 from apprentice_events import vocabulary as v
 from apprentice_events.log import Entry, EventLog
-from apprentice_events.spend import SpendState
+from apprentice_events.spend import MONEY_TAGS, SpendState, window_start
 
 from .actor import Actor, ActorRef, Reply
 from .herald import Announce, announce
-from .policy.budget import Blocked, Fits, applying, judge_reservation, share_used
+from .policy.budget import Blocked, Fits, Waits, judge_reservation, share_used
 from .ports import Clock
 from .settings import Cap, PurseSettings
 
 STREAM = "treasury"
+NEAR = "budget-near:"
+"""How the names of the alerts begin that warn of a cap."""
 
 
 class Denied(msgspec.Struct, frozen=True, kw_only=True):
-    """A reservation that the caps do not allow. ``reopens``: ISO 8601 UTC, or a word where no window can be named."""
+    """A reservation that is not made: why, in words, and when the cap's window reopens (ISO 8601 UTC, or empty)."""
 
-    cap: str
+    reason: str
     reopens: str
+    error: Literal["BudgetExhausted", "TaskIsolated"] = "BudgetExhausted"
+    """The public error that it comes to."""
 
 
 class ReserveFor(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,8 +43,16 @@ class ReserveFor(msgspec.Struct, frozen=True, kw_only=True):
     reply: Reply[v.BudgetReserved | Denied]
 
 
+class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask: what stands in the way of a call that has waited in vain."""
+
+    task: str
+    amount_nd: int
+    reply: Reply[Denied]
+
+
 class Moved(msgspec.Struct, frozen=True, kw_only=True):
-    """Tell: these durable events of a task moved money (settled, released, trained, saved)."""
+    """Tell: these durable events of a task moved money (reserved, settled, released, trained, saved)."""
 
     task: str
     events: tuple[v.Event, ...]
@@ -47,10 +60,9 @@ class Moved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Adopt(msgspec.Struct, frozen=True, kw_only=True):
-    """Ask: a task's supervisor was (re)started; ``open`` are the reservations its stream knows, all others lapse."""
+    """Ask: a task's supervisor was (re)started and has closed what was open: take its money from its stream."""
 
     task: str
-    open: frozenset[str]
     reply: Reply[None]
 
 
@@ -60,7 +72,14 @@ class ReadSpend(msgspec.Struct, frozen=True, kw_only=True):
     reply: Reply[bytes]
 
 
-type TreasuryMessage = ReserveFor | Moved | Adopt | ReadSpend
+class Exhausted(msgspec.Struct, frozen=True):
+    """A cap that stood in the way, and the first day of the window in which it did."""
+
+    limit_nd: int
+    start: int
+
+
+type TreasuryMessage = ReserveFor | Refusal | Moved | Adopt | ReadSpend
 
 
 class Treasury(Actor[TreasuryMessage]):
@@ -83,9 +102,24 @@ class Treasury(Actor[TreasuryMessage]):
         self._clock = clock
         self._herald = herald
         self._waiting: deque[ReserveFor] = deque()
-        self._exhausted: dict[str, Cap] = {}
+        self._exhausted: dict[str, Exhausted] = {}
         self._warned: set[str] = set()
         self._facts: list[v.Event] = []
+
+    async def started(self) -> None:
+        """What was said about the caps stays said: a restart raises no alert again, and ends those that are over."""
+        for record in self._log.scan(stream=STREAM):
+            match record.event():
+                case v.BudgetExhausted() as event:
+                    day = self._spend.day_of(record.time_ns)
+                    window = event.cap.rpartition(":")[2]
+                    self._exhausted[event.cap] = Exhausted(event.limit_nd, window_start(day, window))
+                case v.BudgetRestored() as event:
+                    self._exhausted.pop(event.cap, None)
+                case v.AlertRaised() as event if event.alert.startswith(NEAR):
+                    self._warned.add(event.alert)
+                case v.AlertCleared() as event:
+                    self._warned.discard(event.alert)
 
     async def receive(self, batch: list[TreasuryMessage]) -> None:
         """Money moves first, then who waits longest is served first, then the caps are looked at."""
@@ -96,21 +130,46 @@ class Treasury(Actor[TreasuryMessage]):
                         self._spend.apply(message.task, event, message.time_ns)
                 case ReserveFor():
                     self._waiting.append(message)
+                case Refusal():
+                    message.reply.set(self._refusal(message))
                 case Adopt():
-                    self._adopt(message)
+                    await self._adopt(message)
                 case ReadSpend():
                     message.reply.set(msgspec.json.encode(self._spend))
+        if self._exhausted:
+            self._restore(self._clock.now_ns())
         self._serve_waiting()
         self._look_at_caps()
         if self._facts:
             await self._record()
 
-    def _adopt(self, message: Adopt) -> None:
-        """Lapse what a dead supervisor was granted but never wrote down."""
-        for name, held in list(self._spend.reservations.items()):
-            if held.task == message.task and name not in message.open:
-                del self._spend.reservations[name]
+    async def _adopt(self, message: Adopt) -> None:
+        """An earlier life may have been granted what it never wrote, and may have written what it never told."""
+        folded = SpendState(zone=self._spend.zone)
+        async for record in self._log.read(stream=f"task/{message.task}", tags=MONEY_TAGS):
+            folded.apply(message.task, record.event(), record.time_ns)
+        self._spend.take_over(message.task, folded)
         message.reply.set(None)
+
+    def _refusal(self, message: Refusal) -> Denied:
+        verdict = judge_reservation(self._spend, self._settings, message.task, message.amount_nd, self._clock.now_ns())
+        if isinstance(verdict, Blocked):
+            return self._denied(verdict)
+        what = "the calls under way did not settle before the deadline"
+        if not isinstance(verdict, Waits):
+            return Denied(reason=f"no money came free in time: {what}; try again", reopens="")
+        cap, reopens = verdict.cap, verdict.reopens.isoformat()
+        return Denied(
+            reason=f"the {cap.name} budget of {_usd(cap.limit_nd)} is set aside, and {what}; it reopens {reopens}",
+            reopens=reopens,
+        )
+
+    @staticmethod
+    def _denied(verdict: Blocked) -> Denied:
+        cap, reopens = verdict.cap, verdict.reopens.isoformat()
+        return Denied(
+            reason=f"the {cap.name} budget of {_usd(cap.limit_nd)} is exhausted until {reopens}", reopens=reopens
+        )
 
     def _serve_waiting(self) -> None:
         """First come, first served; a call that must wait does not hold up smaller ones of other caps."""
@@ -124,43 +183,49 @@ class Treasury(Actor[TreasuryMessage]):
     def _serve(self, asked: ReserveFor, now_ns: int) -> bool:
         verdict = judge_reservation(self._spend, self._settings, asked.task, asked.amount_nd, now_ns)
         if isinstance(verdict, Blocked):
-            self._block(verdict)
-            asked.reply.set(Denied(cap=verdict.cap.name, reopens=verdict.reopens.isoformat()))
+            denied = self._denied(verdict)
+            self._block(verdict, denied, now_ns)
+            asked.reply.set(denied)
             return True
         if not isinstance(verdict, Fits):
             return False
         event = v.BudgetReserved(request=asked.request, attempt=asked.attempt, amount_nd=asked.amount_nd)
         self._spend.apply(asked.task, event, now_ns)
         asked.reply.set(event)
-        self._restore(asked.task)
         return True
 
-    def _block(self, verdict: Blocked) -> None:
+    def _block(self, verdict: Blocked, denied: Denied, now_ns: int) -> None:
+        """Say once per window that a cap is reached; smaller calls may still fit under it."""
         cap = verdict.cap
         if cap.name in self._exhausted:
             return
-        self._exhausted[cap.name] = cap
-        reopens = verdict.reopens.isoformat()
+        self._exhausted[cap.name] = Exhausted(cap.limit_nd, self._window(cap, now_ns))
         self._facts.append(
-            v.BudgetExhausted(cap=cap.name, limit_nd=cap.limit_nd, spent_nd=verdict.spent_nd, reopens=reopens)
+            v.BudgetExhausted(cap=cap.name, limit_nd=cap.limit_nd, spent_nd=verdict.spent_nd, reopens=denied.reopens)
         )
-        message = f"the {cap.name} budget of ${cap.limit_nd / 1e9:.2f} is exhausted until {reopens}"
-        self._facts.append(v.AlertRaised(alert=f"budget:{cap.name}", severity="critical", message=message))
+        self._facts.append(v.AlertRaised(alert=f"budget:{cap.name}", severity="critical", message=denied.reason))
 
-    def _restore(self, task: str) -> None:
-        for cap in applying(self._settings.caps, task):
-            if self._exhausted.pop(cap.name, None) is not None:
-                self._facts.append(v.BudgetRestored(cap=cap.name))
-                self._facts.append(v.AlertCleared(alert=f"budget:{cap.name}"))
+    def _window(self, cap: Cap, now_ns: int) -> int:
+        return window_start(self._spend.day_of(now_ns), cap.window)
+
+    def _restore(self, now_ns: int) -> None:
+        """A new window, a higher limit, or a cap that is gone, lets calls through again."""
+        present = {cap.name: Exhausted(cap.limit_nd, self._window(cap, now_ns)) for cap in self._settings.caps}
+        for name, then in list(self._exhausted.items()):
+            now = present.get(name)
+            if now is None or now.start != then.start or now.limit_nd > then.limit_nd:
+                del self._exhausted[name]
+                self._facts.append(v.BudgetRestored(cap=name))
+                self._facts.append(v.AlertCleared(alert=f"budget:{name}"))
 
     def _look_at_caps(self) -> None:
         now_ns = self._clock.now_ns()
         for cap in self._settings.caps:
             used = share_used(self._spend, cap, now_ns)
-            near = f"budget-near:{cap.name}"
+            near = NEAR + cap.name
             if used >= self._settings.warn_at and near not in self._warned and cap.limit_nd > 0:
                 self._warned.add(near)
-                message = f"{used:.0%} of the {cap.name} budget of ${cap.limit_nd / 1e9:.2f} is spent"
+                message = f"{used:.0%} of the {cap.name} budget of {_usd(cap.limit_nd)} is spent"
                 self._facts.append(v.AlertRaised(alert=near, severity="warning", message=message))
             elif used < self._settings.warn_at and near in self._warned:
                 self._warned.discard(near)
@@ -172,3 +237,7 @@ class Treasury(Actor[TreasuryMessage]):
         await self._log.append(STREAM, version, [Entry(fact) for fact in facts], time_ns=self._clock.now_ns())
         for fact in facts:
             announce(self._herald, None, fact)
+
+
+def _usd(amount_nd: int) -> str:
+    return f"${amount_nd / 1e9:.2f}"

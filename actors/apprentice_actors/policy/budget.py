@@ -15,9 +15,10 @@ class Fits(msgspec.Struct, frozen=True):
 
 
 class Waits(msgspec.Struct, frozen=True, kw_only=True):
-    """It fits once other calls settle below their reservations."""
+    """It fits once other calls settle below their reservations, or in the next window."""
 
     cap: Cap
+    reopens: dt.datetime
 
 
 class Blocked(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,11 +39,11 @@ def judge_reservation(spend: SpendState, settings: PurseSettings, task: str, amo
     for cap in applying(settings.caps, task):
         start = window_start(day, cap.window)
         spent = spend.spent_since(start, cap.task)
+        reopens = window_reopens(day, cap.window, settings.zone)
         if spent + amount_nd > cap.limit_nd:
-            reopens = window_reopens(day, cap.window, settings.zone)
             return Blocked(cap=cap, spent_nd=spent, reopens=reopens)
         if spent + spend.reserved_since(start, cap.task) + amount_nd > cap.limit_nd:
-            verdict = Waits(cap=cap)
+            verdict = Waits(cap=cap, reopens=reopens)
     return verdict
 
 
