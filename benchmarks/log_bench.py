@@ -1,4 +1,4 @@
-"""How fast the log appends durably and how fast it is read back. Ratios of things measured side by side in one run.
+"""How fast the log appends durably: ratios of things measured side by side in one run.
 
 Three writers do the same work: 64 callers at once, each waiting for its single event to be durable before it appends
 the next one.
@@ -20,16 +20,16 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from apprentice_events import replay, sqlite_file
-from apprentice_events.log import Entry, Head, Record, Row, draft, seal
-from apprentice_events.sqlite import SqliteLog, scan_file
-from apprentice_events.vocabulary import Event, LocalAnswered, RequestReceived, RequestRouted, ResponseServed
+from apprentice_events.log import Entry, Head, Row, draft, seal
+from apprentice_events.sqlite import SqliteLog
+from apprentice_events.vocabulary import LocalAnswered, RequestReceived, RequestRouted, ResponseServed
 
 WRITERS = 64
 DIGEST = "5e" * 32
@@ -169,87 +169,56 @@ def append_with_eventsourcing(path: Path, work: Sequence[Sequence[Entry]], threa
     return rate
 
 
-def run_appends(events: int = 25_600, rounds: int = 3, folder: Path | None = None) -> dict[str, Any]:
-    """Durable appends of 64 concurrent single-event writers: rates (the median of ``rounds``) and their ratios.
+def run_appends(events: int = 25_600, rounds: int = 5, folder: Path | None = None) -> dict[str, Any]:
+    """Durable appends of 64 concurrent single-event writers: rates, and the log's ratio to each of the others.
 
-    The files lie in ``folder`` (default: the current one), whose disk is thereby the one that is measured.
+    All take their turn in every round, and ratios are formed within a round: a disk that is slow for a while is slow
+    for all. What is reported is the median over the rounds, of ratios also the extremes. The files lie in ``folder``
+    (default: the current one), whose disk is thereby the one that is measured.
     """
     work = workload(events)
     small = workload(max(events // 10, 4 * WRITERS))
-    logs: list[float] = []
-    raws: list[float] = []
-    others: list[float] = []
-    syncs: list[float] = []
-    for _ in range(rounds):  # taking turns, so that a busy moment of the machine hits all of them
+    found: list[_Round] = []
+    for _ in range(rounds):
         with tempfile.TemporaryDirectory(dir=folder or Path.cwd()) as name:
-            here = Path(name)
-            syncs.append(fdatasync_us(here))
-            raws.append(asyncio.run(append_raw(here / "raw.db", work)))
-            logs.append(asyncio.run(append_with_log(here / "log.db", work)))
-            others.append(append_with_eventsourcing(here / "other-64.db", small, WRITERS))
-            others.append(append_with_eventsourcing(here / "other-1.db", small, 1))
-            assert replay.verify(here / "log.db").records == sum(map(len, work))
-    log, raw = statistics.median(logs), statistics.median(raws)
+            found.append(_one_round(Path(name), work, small))
+    of_raw = [one.log / one.raw for one in found]
+    times_other = [one.log / one.other for one in found]
     return {
         "sqlite": sqlite3.sqlite_version,
         "writers": WRITERS,
         "events": sum(map(len, work)),
-        "fdatasync_us": round(statistics.median(syncs), 1),
-        "log_events_per_s": round(log),
-        "raw_events_per_s": round(raw),
-        "eventsourcing_events_per_s": round(max(others)),
-        "share_of_raw": round(log / raw, 3),
-        "times_eventsourcing": round(log / max(others), 1),
+        "rounds": rounds,
+        "fdatasync_us": round(statistics.median(one.sync_us for one in found), 1),
+        "log_events_per_s": round(statistics.median(one.log for one in found)),
+        "raw_events_per_s": round(statistics.median(one.raw for one in found)),
+        "eventsourcing_events_per_s": round(statistics.median(one.other for one in found)),
+        "share_of_raw": round(statistics.median(of_raw), 3),
+        "share_of_raw_range": _range(of_raw),
+        "times_eventsourcing": round(statistics.median(times_other), 1),
+        "times_eventsourcing_range": _range(times_other),
     }
 
 
-class _Count:
-    """The least a fold can do with an event: look at it and remember something."""
-
-    def __init__(self) -> None:
-        self.by_tag: dict[str, int] = {}
-
-    def apply(self, record: Record, event: Event) -> None:
-        self.by_tag[record.tag] = self.by_tag.get(record.tag, 0) + 1
+class _Round(NamedTuple):
+    sync_us: float
+    raw: float
+    log: float
+    other: float
 
 
-class _Records:
-    """Records already in memory."""
-
-    def __init__(self, records: list[Record]) -> None:
-        self._records = records
-
-    def scan(self) -> Iterator[Record]:
-        return iter(self._records)
-
-
-def run_replay(events: int = 102_400, rounds: int = 3, folder: Path | None = None) -> dict[str, Any]:
-    """Records per second, the median of ``rounds``: verified; decoded and folded, from the file and from memory."""
-    with tempfile.TemporaryDirectory(dir=folder or Path.cwd()) as name:
-        path = Path(name) / "log.db"
-        count = asyncio.run(_fill(path, workload(events)))
-        loaded = _Records(list(scan_file(path)))
-        return {
-            "records": count,
-            "file_bytes_per_record": round(path.stat().st_size / count),
-            "rebuild_records_per_s": _median_rate(count, rounds, lambda: replay.rebuild(path, [_Count()])),
-            "verify_records_per_s": _median_rate(count, rounds, lambda: replay.verify(path)),
-            "in_memory_records_per_s": _median_rate(count, rounds, lambda: replay.rebuild(loaded, [_Count()])),
-        }
+def _one_round(here: Path, work: Sequence[Sequence[Entry]], small: Sequence[Sequence[Entry]]) -> _Round:
+    sync_us = fdatasync_us(here)
+    raw = asyncio.run(append_raw(here / "raw.db", work))
+    log = asyncio.run(append_with_log(here / "log.db", work))
+    verdict = replay.verify(here / "log.db")
+    assert verdict.records == sum(map(len, work)), verdict.reason
+    other = max(
+        append_with_eventsourcing(here / "other-64.db", small, WRITERS),
+        append_with_eventsourcing(here / "other-1.db", small, 1),
+    )
+    return _Round(sync_us, raw, log, other)
 
 
-async def _fill(path: Path, work: Sequence[Sequence[Entry]]) -> int:
-    async with SqliteLog.open(path) as log:
-        for number, mine in enumerate(work):
-            for start in range(0, len(mine), 1000):
-                await log.append(f"stream-{number}", start, mine[start : start + 1000], time_ns=start)
-        return (await log.head()).position
-
-
-def _median_rate(count: int, rounds: int, act: Callable[[], object]) -> int:
-    taken = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        act()
-        taken.append(time.perf_counter() - start)
-    return round(count / statistics.median(taken))
+def _range(values: Sequence[float]) -> str:
+    return f"{min(values):.2f} to {max(values):.2f}"

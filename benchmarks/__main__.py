@@ -1,0 +1,81 @@
+"""``python -m benchmarks``: everything in one run, or one part of it by name. ``--quick`` trades precision for time."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.idle_bench import run_idle
+from benchmarks.latency_bench import run_latency
+from benchmarks.log_bench import run_appends
+from benchmarks.measuring import keep, show
+from benchmarks.replay_bench import run_replay
+from benchmarks.students_bench import run_students
+
+app = typer.Typer(help=__doc__, add_completion=False)
+
+Quick = Annotated[bool, typer.Option("--quick", help="A tenth of the work: minutes become seconds.")]
+Folder = Annotated[Path, typer.Option("--folder", help="Where the files lie whose disk is measured.")]
+HERE = Path()
+
+
+@app.callback(invoke_without_command=True)
+def everything(context: typer.Context, quick: Quick = False, folder: Folder = HERE) -> None:
+    """Run all parts that need nothing but this machine: latency, log, replay, idle."""
+    if context.invoked_subcommand is None:
+        for part in (log, replay, idle, latency):
+            part(quick, folder)
+
+
+@app.command()
+def latency(quick: Quick = False, folder: Folder = HERE) -> None:
+    """What a submit adds to the bare call, and what it takes without one."""
+    found = asyncio.run(run_latency(quick=quick, folder=folder))
+    show("Latency of a request", found["rows"], f"fdatasync of the disk: {found['fdatasync_us']} µs")
+    keep("latency", found)
+
+
+@app.command()
+def log(quick: Quick = False, folder: Folder = HERE) -> None:
+    """Durable appends, beside a raw writer and beside the eventsourcing package."""
+    _whole("Durable appends", "log", lambda: run_appends(2_560 if quick else 25_600, 1 if quick else 5, folder))
+
+
+@app.command()
+def replay(quick: Quick = False, folder: Folder = HERE) -> None:
+    """Verifying a log and folding it again: speed and memory."""
+    _whole("Replay", "replay", lambda: run_replay(quick=quick, folder=folder))
+
+
+@app.command()
+def idle(quick: Quick = False, folder: Folder = HERE) -> None:
+    """A thousand idle tasks beside an active one."""
+    found = run_idle(quick=quick, folder=folder)
+    show("One active task among idle ones", found["rows"], f"fdatasync of the disk: {found['fdatasync_us']} µs")
+    keep("idle", found)
+
+
+@app.command()
+def students(
+    stream: Annotated[Path, typer.Argument(help="Recorded inputs and answers, one JSON object a line.", exists=True)],
+    input_field: Annotated[str, typer.Option("--input", help="The field that holds the input.")] = "text",
+    answer_field: Annotated[str, typer.Option("--answer", help="The field that holds the answer.")] = "teacher",
+    encoder: Annotated[str | None, typer.Option(help="A sentence encoder instead of n-grams.")] = None,
+    quick: Quick = False,
+) -> None:
+    """How good the embedded model becomes on recorded answers, by the number of examples."""
+    found = run_students(stream, input_field=input_field, answer_field=answer_field, encoder=encoder, quick=quick)
+    show(f"Students of {found['stream']} ({found['encoder']})", found["rows"])
+    keep("students", found)
+
+
+def _whole(title: str, name: str, run: Callable[[], dict[str, Any]]) -> None:
+    found = run()
+    show(title, [{"what": what, "found": value} for what, value in found.items()])
+    keep(name, found)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,88 @@
+"""The task that is measured: tickets of a sentence or two, one label of five, and models that always know it."""
+
+from pathlib import Path
+from zlib import crc32
+
+from apprentice.config import Config, loads
+from apprentice.remote.anthropic import AnthropicModel
+from apprentice.remote.limits import RateLimiter
+from apprentice.remote.pricing import PriceTable
+from apprentice.remote.secrets import Secret
+from apprentice.system import SystemClock, SystemRandomness
+from apprentice.testing.models import ScriptedLocalModel, ScriptedTrainer
+from apprentice.wiring import World, open_log
+from apprentice_actors.ports import JsonObject, Question
+from apprentice_events.log import EventLog
+
+MODEL = "claude-sonnet-4-5-20250929"
+LABELS = ("billing", "bug", "account", "shipping", "feedback")
+FIRST_EXAMPLES = 20
+NEVER = 10**9
+
+_CONFIG = """
+tasks:
+{tasks}
+remote: {{provider: anthropic, model: {model}, max_concurrent: 1000}}
+local: {{fine_tune_batch_size: {never}, model_dir: {folder}/models}}
+sampling: {{window_size: 40, min_floor: 0.02}}
+storage: {{path: {folder}}}
+"""
+_TASK = """
+  - name: {name}
+    description: "Classify support tickets by category"
+    input_schema: {{text: str}}
+    output_schema: {{category: [{labels}]}}
+    max_in_flight: 10000
+    confidence_thresholds:
+      {{phase1_to_phase2: {first}, phase2_to_phase3: 0.85, coaching_trigger: 0.7, emergency_threshold: 0.5}}
+"""
+
+
+def ticket(number: int) -> JsonObject:
+    """The input of one request; every number gives another one."""
+    return {"text": f"Order {number} has not arrived and your site shows me an error when I look at its invoice."}
+
+
+def truth(given: JsonObject) -> JsonObject:
+    """What both models answer."""
+    return {"category": LABELS[crc32(given["text"].encode()) % len(LABELS)]}
+
+
+def make_config(folder: Path, *, learns: bool, tasks: int = 1) -> Config:
+    """A configuration with ``tasks`` tasks (``task-0`` …) that learn after a few examples, or stay cold for ever."""
+    first = FIRST_EXAMPLES if learns else NEVER
+    labels = ", ".join(LABELS)
+    listed = "".join(_TASK.format(name=f"task-{number}", labels=labels, first=first) for number in range(tasks))
+    return loads(_CONFIG.format(tasks=listed, model=MODEL, never=NEVER, folder=folder), "the benchmark's configuration")
+
+
+def make_remote(url: str) -> AnthropicModel:
+    """The client of the simulated frontier."""
+    clock = SystemClock()
+    price = PriceTable.load().find("anthropic", MODEL)
+    assert price is not None, "the model is in the price table"
+    return AnthropicModel(
+        MODEL,
+        Secret("benchmark-key", "the benchmark"),
+        price,
+        limiter=RateLimiter(clock, max_concurrent=1000),
+        clock=clock,
+        randomness=SystemRandomness(),
+        base_url=url,
+    )
+
+
+def make_world(url: str, folder: Path, log: EventLog | None = None) -> World:
+    """Real clock, log and HTTP; a local model and a trainer that cost nothing themselves."""
+    clock = SystemClock()
+
+    def known(question: Question) -> JsonObject:
+        return truth(question.input)
+
+    return World(
+        clock=clock,
+        log=log if log is not None else open_log(folder),
+        remote=make_remote(url),
+        local=ScriptedLocalModel(known, clock, latency_s=0.0),
+        trainer=ScriptedTrainer(clock, ("perfect",), seconds=0.0),
+    )
