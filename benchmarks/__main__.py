@@ -34,19 +34,20 @@ def latency(quick: Quick = False, folder: Folder = HERE) -> None:
     """What a submit adds to the bare call, and what it takes without one."""
     found = asyncio.run(run_latency(quick=quick, folder=folder))
     show("Latency of a request", found["rows"], f"fdatasync of the disk: {found['fdatasync_us']} µs")
-    keep("latency", found)
+    keep("latency", found, quick=quick)
 
 
 @app.command()
 def log(quick: Quick = False, folder: Folder = HERE) -> None:
     """Durable appends, beside a raw writer and beside the eventsourcing package."""
-    _whole("Durable appends", "log", lambda: run_appends(2_560 if quick else 25_600, 1 if quick else 5, folder))
+    events, rounds = (2_560, 1) if quick else (25_600, 5)
+    _whole("Durable appends", "log", quick, lambda: run_appends(events, rounds, folder))
 
 
 @app.command()
 def replay(quick: Quick = False, folder: Folder = HERE) -> None:
     """Verifying a log and folding it again: speed and memory."""
-    _whole("Replay", "replay", lambda: run_replay(quick=quick, folder=folder))
+    _whole("Replay", "replay", quick, lambda: run_replay(quick=quick, folder=folder))
 
 
 @app.command()
@@ -54,7 +55,7 @@ def idle(quick: Quick = False, folder: Folder = HERE) -> None:
     """A thousand idle tasks beside an active one."""
     found = run_idle(quick=quick, folder=folder)
     show("One active task among idle ones", found["rows"], f"fdatasync of the disk: {found['fdatasync_us']} µs")
-    keep("idle", found)
+    keep("idle", found, quick=quick)
 
 
 @app.command()
@@ -68,13 +69,13 @@ def students(
     """How good the embedded model becomes on recorded answers, by the number of examples."""
     found = run_students(stream, input_field=input_field, answer_field=answer_field, encoder=encoder, quick=quick)
     show(f"Students of {found['stream']} ({found['encoder']})", found["rows"])
-    keep("students", found)
+    keep("students", found, quick=quick)
 
 
-def _whole(title: str, name: str, run: Callable[[], dict[str, Any]]) -> None:
+def _whole(title: str, name: str, quick: bool, run: Callable[[], dict[str, Any]]) -> None:
     found = run()
     show(title, [{"what": what, "found": value} for what, value in found.items()])
-    keep(name, found)
+    keep(name, found, quick=quick)
 
 
 if __name__ == "__main__":

@@ -101,9 +101,13 @@ def _spelled(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def keep(name: str, found: Mapping[str, Any]) -> Path:
-    """Write what was found as JSON beside what it was measured on; the newest run of each kind is kept."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"{name}.json"
+def keep(name: str, found: Mapping[str, Any], *, quick: bool) -> Path:
+    """Write what was found as JSON beside what it was measured on; the newest run of each kind is kept.
+
+    Quick runs go into a folder of their own, which version control ignores.
+    """
+    folder = RESULTS / "tmp" if quick else RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
     path.write_text(json.dumps({"machine": machine(), **found}, indent=2) + "\n", encoding="utf-8")
     return path
