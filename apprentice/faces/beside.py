@@ -144,6 +144,12 @@ def records(
             yield record
 
 
+def last_position(path: Path) -> int:
+    """The position of the last record; 0 in an empty log."""
+    with _reader(path) as reader:
+        return int(reader.execute("SELECT max(position) FROM records").fetchone()[0] or 0)
+
+
 def _there(path: Path) -> Path:
     """The path, if there is a log. Raises :class:`CallerError`."""
     if not path.is_file():

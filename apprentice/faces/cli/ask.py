@@ -1,0 +1,190 @@
+"""Commands that open the runtime for writing: ``run``, ``correct``, ``feedback``."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from apprentice.config import Config, load
+from apprentice.errors import ApprenticeError, CallerError
+from apprentice.faces.cli.common import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    JsonOption,
+    complain,
+    note,
+    parse_object,
+    put_json,
+    show,
+)
+from apprentice.results import Result
+from apprentice.runtime import Runtime
+from apprentice.wiring import World
+from apprentice_actors.ports import Question, RemoteAnswer, RemoteFailure
+
+CALLERS = 8
+
+RequestArgument = Annotated[str, typer.Argument(metavar="REQUEST_ID", help="As `run` printed it: req_….")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (run, correct, feedback):
+        app.command(rich_help_panel="Ask")(command)
+
+
+# ---------------------------------------------------------------- run
+
+
+def run(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="A task of the configuration.")],
+    given: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[JSON|-|@FILE]",
+            help="The input as a JSON object, `@file.jsonl` for one per line, or `-` (the default) for standard input.",
+        ),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(help="Idempotency key: the same key again gives the same answer. With many lines: KEY-1, KEY-2 …"),
+    ] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer one input, or every line of a file.
+
+    Answers go to standard output, one JSON object per line and in the order of the inputs; with `--json` each comes
+    with its request id. Lines that cannot be answered are reported, and make the exit code 1.
+    """
+    loaded = load(config)
+    inputs = list(_inputs(given))
+    keys = [key] if len(inputs) == 1 else [f"{key}-{number}" if key else None for number in range(1, len(inputs) + 1)]
+    failed = asyncio.run(_run(loaded, task, list(zip(inputs, keys, strict=True)), as_json))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _inputs(given: str | None) -> Iterator[dict[str, Any]]:
+    if given is None and sys.stdin.isatty():
+        raise typer.BadParameter("give the input as JSON, as @file.jsonl, or on standard input")
+    if given not in (None, "-") and not given.startswith("@"):
+        yield parse_object(given, "the input")
+        return
+    name = "standard input" if given in (None, "-") else given[1:]
+    text = sys.stdin.read() if given in (None, "-") else _file(Path(name))
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if not lines:
+        raise CallerError(f"{name} is empty; write one JSON object per line")
+    for number, line in lines:
+        yield parse_object(line, f"line {number} of {name}")
+
+
+def _file(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CallerError(f"{path} cannot be read: {error}; check the path behind the @") from None
+
+
+async def _run(config: Config, task: str, inputs: list[tuple[dict[str, Any], str | None]], as_json: bool) -> int:
+    """Answer all; how many failed."""
+    room = asyncio.Semaphore(CALLERS)
+    failed = 0
+    async with Runtime.open(config) as runtime:
+
+        async def answer(given: dict[str, Any], key: str | None) -> Result | ApprenticeError:
+            async with room:
+                try:
+                    return await runtime.submit(task, given, key=key)
+                except ApprenticeError as error:
+                    return error
+
+        async with asyncio.TaskGroup() as group:
+            answers = [group.create_task(answer(given, key)) for given, key in inputs]
+            for number, waiting in enumerate(answers, 1):
+                failed += _put(await waiting, number if len(inputs) > 1 else None, as_json)
+        await runtime.settled()  # comparisons and a training that this request set off are finished, not thrown away
+    return failed
+
+
+def _put(answer: Result | ApprenticeError, number: int | None, as_json: bool) -> int:
+    if isinstance(answer, Result):
+        put_json(answer if as_json else answer.output, indent=False)
+        if not as_json and number is None:
+            note(f"request {answer.request_id}")
+        sys.stdout.flush()
+        return 0
+    if as_json:
+        put_json({"error": type(answer).__name__, "message": str(answer)}, indent=False)
+    complain(f"input {number}: {answer}" if number is not None else str(answer))
+    return 1
+
+
+# ---------------------------------------------------------------- people
+
+
+def correct(
+    request: RequestArgument,
+    output: Annotated[str, typer.Argument(metavar="JSON", help="The right answer, as a JSON object.")],
+    author: Annotated[str | None, typer.Option(help="Who says so.")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Say what the right answer to a past request is; the next version learns from it."""
+    right = parse_object(output, "the right answer")
+
+    async def tell() -> None:
+        async with _without_teacher(load(config)) as runtime:
+            await runtime.correct(request, right, author=author)
+
+    asyncio.run(tell())
+    show(Text(f"noted: the answer to {request} is corrected", "green"))
+
+
+def feedback(
+    request: RequestArgument,
+    rating: Annotated[float, typer.Argument(metavar="RATING", help="From 0 (useless) to 1 (right).")],
+    comment: Annotated[str | None, typer.Option(help="In your own words.")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Rate a past answer from 0 to 1."""
+
+    async def tell() -> None:
+        async with _without_teacher(load(config)) as runtime:
+            await runtime.feedback(request, rating, comment=comment)
+
+    asyncio.run(tell())
+    show(Text(f"noted: {request} is rated {rating:g}", "green"))
+
+
+@asynccontextmanager
+async def _without_teacher(config: Config) -> AsyncIterator[Runtime]:
+    """A runtime in which nobody asks the remote model, so that no key is needed."""
+    async with Runtime.open(
+        config, world=World(remote=_Absent(config.remote.provider, config.remote.model))
+    ) as runtime:
+        yield runtime
+
+
+class _Absent:
+    """A remote model that is not asked. Implements :class:`apprentice_actors.ports.RemoteModel`."""
+
+    def __init__(self, provider: str, model: str) -> None:
+        self.provider = provider
+        self.model = model
+
+    def quote_nd(self, question: Question) -> int:
+        """Nothing: no call is made."""
+        return 0
+
+    async def answer(self, question: Question, *, timeout_s: float) -> RemoteAnswer:
+        """Refuse."""
+        raise RemoteFailure("unavailable", f"{self.model} is not asked by this command; use `apprentice run`")
+
+    async def aclose(self) -> None:
+        """Nothing is open."""

@@ -1,0 +1,77 @@
+"""All commands in one application, and what happens to errors: one clear message, exit code 1, no traceback."""
+
+import logging
+import sys
+from typing import Annotated, Any
+
+import structlog
+import typer
+from typer.core import TyperGroup
+
+from apprentice.errors import ApprenticeError
+from apprentice.faces.cli import ask, audit, demo, look, rehearse, setup
+from apprentice.faces.cli.common import complain
+from apprentice.version import __version__
+from apprentice_events.errors import LogError
+
+
+class Commands(TyperGroup):
+    """The group of commands; errors that were foreseen end here."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; a foreseen error becomes one message on standard error and exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except (ApprenticeError, LogError) as error:
+            complain(str(error))
+        except ExceptionGroup as group:
+            foreseen, unforeseen = group.split((ApprenticeError, LogError))
+            if foreseen is None or unforeseen is not None:
+                raise
+            complain(str(_first(foreseen)))
+        raise typer.Exit(1)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+
+
+app = typer.Typer(
+    cls=Commands,
+    name="apprentice",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Begin with `apprentice demo`: it needs no key and no network, and takes half a minute.",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"apprentice {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def apprentice(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Answer recurring AI tasks through one call: a remote model teaches a small local one, which takes over as far as
+    the evidence allows. Every decision stands in a log that can be asked."""
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    )
+
+
+for module in (setup, demo, ask, look, audit, rehearse):
+    module.register(app)
+
+
+def main() -> None:
+    """The console script."""
+    app()

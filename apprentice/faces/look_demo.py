@@ -1,0 +1,180 @@
+"""How the demo looks while it runs, and at its end."""
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from apprentice.demo import Bucket, Ending, Frame
+from apprentice.demo_folder import MAIN_TASK, SIDE_TASK
+from apprentice.faces.charts import sparkline
+from apprentice.faces.look import (
+    PHASE_COLOURS,
+    PHASE_WORDS,
+    bar,
+    clock_time,
+    event_style,
+    facts,
+    money,
+    money_line,
+    phase_track,
+    share,
+)
+from apprentice.reading import moment
+from apprentice.results import Status
+from apprentice.telling import tell
+from apprentice_events import vocabulary as v
+from apprentice_events.log import Record
+
+NEWS = 7
+"""Lines of news in the live display."""
+
+
+def live_view(frame: Frame) -> Panel:
+    """The demo at one moment, always the same height."""
+    main, side = _task(frame, MAIN_TASK), _task(frame, SIDE_TASK)
+    parts: list[RenderableType] = [
+        phase_track(main.phase),
+        Text(PHASE_WORDS[main.phase], style="dim italic"),
+        Text(),
+        facts(
+            [
+                ("requests", bar(frame.done / max(1, frame.total), f"{frame.done:,} of {frame.total:,}", "cyan")),
+                ("answered locally", _local_line(frame.buckets)),
+                ("spent per 100", _spent_line(frame.buckets)),
+                ("audit rate", bar(main.sampling_rate, _audit_words(main), "blue")),
+                ("gate", _gate_words(main)),
+                ("agreement", _agreement_words(main)),
+                ("models", _model_words(main)),
+                ("money", money_line(frame.report.money)),
+                (SIDE_TASK, Text(f"{side.phase.replace('_', ' ')}, {side.requests:,} requests", style="dim")),
+            ]
+        ),
+        Rule("what just happened", style="dim", align="left"),
+        *_news(frame.story),
+    ]
+    title = f"[bold]apprentice demo[/] · {MAIN_TASK}"
+    return Panel(Group(*parts), title=title, title_align="left", border_style=PHASE_COLOURS[main.phase])
+
+
+def plain_line(frame: Frame) -> str:
+    """The demo at one moment in one line, for output that is no terminal."""
+    main = _task(frame, MAIN_TASK)
+    last = frame.buckets[-1] if frame.buckets else Bucket()
+    gate = "closed" if main.promise.gate is None else f"{main.promise.gate:g}"
+    return (
+        f"{frame.done:>5,} of {frame.total:,}  {main.phase:<13}  local {_rate(last):>4} of the last {last.requests}  "
+        f"audits {main.sampling_rate:>4.0%}  gate {gate:<6}  spent {money(frame.report.money.spent)}"
+    )
+
+
+def news_line(record: Record) -> Text:
+    """One piece of news."""
+    event = record.event()
+    task = record.stream.removeprefix("task/")
+    line = Text.assemble(
+        (clock_time(moment(record.time_ns))[:8], "dim"), " ", (f"{record.tag:<20}", event_style(record.tag)), " "
+    )
+    words = tell(event).replace(f"{task}@", "")
+    return line.append(words if task == MAIN_TASK else f"{task}: {words}")
+
+
+def ending_view(ending: Ending, commands: Sequence[tuple[str, str]]) -> Group:
+    """What it came to, and where to look further."""
+    frame = ending.frame
+    main, buckets = _task(frame, MAIN_TASK), frame.buckets
+    full = [bucket for bucket in buckets if bucket.requests == 100] or list(buckets)
+    rows: list[tuple[str, RenderableType]] = [(_phase_name(record), news_line(record)) for record in ending.phases]
+    rows += [
+        ("answered locally", _local_line(buckets)),
+        ("spent per 100", _spent_line(full)),
+        ("money", money_line(frame.report.money)),
+        ("promised", Text(f"≥ {share(main.promise.agreement)} agreement of local answers")),
+        ("estimated", Text(f"{share(main.agreement_local, places=1)} from the audits, as a real runtime would")),
+        ("in truth", _truth(ending)),
+    ]
+    look = Table.grid(padding=(0, 2))
+    look.add_column(style="dim", no_wrap=True)
+    look.add_column(overflow="fold", style="bold")
+    for why, command in commands:
+        look.add_row(why, command)
+    return Group(Rule("what it came to", align="left"), facts(rows), Text(), Rule("look further", align="left"), look)
+
+
+def _task(frame: Frame, name: str) -> Status:
+    return next(one for one in frame.report.tasks if one.task == name)
+
+
+def _phase_name(record: Record) -> str:
+    event = record.event()
+    return event.after.replace("_", " ") if isinstance(event, v.PhaseChanged) else record.tag
+
+
+def _rate(bucket: Bucket) -> str:
+    return share(bucket.local / bucket.requests if bucket.requests else 0.0)
+
+
+def _local_line(buckets: Sequence[Bucket]) -> Text:
+    values = [bucket.local / max(1, bucket.requests) for bucket in buckets]
+    last = _rate(buckets[-1]) if buckets else "–"
+    return Text.assemble((sparkline(values, 1.0), "green"), f"  {last} of the last {_size(buckets)}")
+
+
+def _spent_line(buckets: Sequence[Bucket]) -> Text:
+    values = [100 * bucket.spent / max(1, bucket.requests) for bucket in buckets]
+    line = Text.assemble((sparkline(values), "red"))
+    if values:
+        line.append(f"  {money(str(values[-1]))} now, {money(str(values[0]))} at first")
+    return line
+
+
+def _size(buckets: Sequence[Bucket]) -> int:
+    return buckets[-1].requests if buckets else 0
+
+
+def _audit_words(status: Status) -> str:
+    if status.phase != "steady_state":
+        return "of requests go to the remote model"
+    return "of the local answers are checked with the remote model"
+
+
+def _gate_words(status: Status) -> Text:
+    if status.promise.gate is None:
+        return Text(f"closed; {status.promise.comparisons:,} comparisons so far", style="yellow")
+    gate = "everything" if status.promise.gate == 0 else f"answers with p_agree ≥ {status.promise.gate:g}"
+    return Text(f"open for {gate}", style="green")
+
+
+def _agreement_words(status: Status) -> Text:
+    text = Text(f"{share(status.agreement_local, places=1)} of local answers")
+    bound = share(status.confidence, places=1) if status.confidence else "–"
+    return text.append(f"  certified bound {bound}, promised {share(status.promise.agreement)}", style="dim")
+
+
+def _model_words(status: Status) -> Text:
+    text = Text(status.champion or "no local version yet")
+    if status.training is not None:
+        text.append(f", training {status.training}", style="magenta")
+    elif status.rival is not None:
+        text.append(f", challenged by {status.rival}", style="cyan")
+    return text
+
+
+def _news(story: Sequence[Record]) -> list[Text]:
+    lines = [news_line(record) for record in story[-NEWS:]]
+    for line in lines:
+        line.no_wrap, line.overflow = True, "ellipsis"
+    return lines + [Text()] * (NEWS - len(lines))
+
+
+def _truth(ending: Ending) -> Text:
+    if not ending.served_local:
+        return Text("no local answer was served; give it more --requests", style="yellow")
+    right = ending.agreed_local / ending.served_local
+    text = Text(
+        f"{share(right, places=1)} of {ending.served_local:,} local answers are what the teacher would have said"
+    )
+    return text.append("  (only a demo can know)", style="dim")
