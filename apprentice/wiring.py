@@ -155,8 +155,14 @@ def task_spec(config: Config, task: TaskConfig) -> TaskSpec:
         max_in_flight=task.max_in_flight,
         max_output_tokens=task.max_output_tokens,
         model_dir=config.local.model_dir,
-        training={"encoder": config.local.encoder} if config.local.encoder is not None else {},
+        training=_training(config, task),
     )
+
+
+def _training(config: Config, task: TaskConfig) -> dict[str, Any]:
+    """What the embedded trainer is told beyond the data."""
+    settings: dict[str, Any] = {"numeric_tolerance": task.numeric_tolerance} if task.numeric_tolerance else {}
+    return settings | ({"encoder": config.local.encoder} if config.local.encoder is not None else {})
 
 
 def validator(task: TaskConfig) -> Validator:

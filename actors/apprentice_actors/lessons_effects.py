@@ -157,8 +157,10 @@ async def load_version(task: "TaskSupervisor", effect: c.LoadVersion) -> None:
 
 
 async def _load(task: "TaskSupervisor", version: str) -> None:
-    folder = folder_of(task, version)
-    await task.ports.local.ask(lambda reply: Load(version=version, folder=folder, reply=reply), LOAD_S)
+    folder, known = folder_of(task, version), task.state.versions.known[version]
+    await task.ports.local.ask(
+        lambda reply: Load(version=version, folder=folder, manifest_sha256=known.manifest or None, reply=reply), LOAD_S
+    )
 
 
 async def drop_version(task: "TaskSupervisor", effect: c.DropVersion) -> None:

@@ -27,6 +27,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
     version: str
     folder: Path
+    manifest_sha256: str | None
+    """As the log has it, so that no other files can stand in."""
     reply: Reply[None]
 
 
@@ -80,7 +82,7 @@ class LocalDesk(Actor[LocalMessage]):
     async def _load(self, message: Load) -> None:
         async with self._changing:
             try:
-                await self._model.load(message.version, message.folder)
+                await self._model.load(message.version, message.folder, message.manifest_sha256)
             except LocalFailure as failure:
                 message.reply.fail(failure)
             except Exception as error:

@@ -141,8 +141,11 @@ class LocalFailure(Exception):
 class LocalModel(Protocol):
     """A server of trained versions. Names such as ``classify_ticket@v3`` are immutable."""
 
-    async def load(self, version: str, folder: Path) -> None:
-        """Check the manifest, load and warm up. Loading a loaded name is a no-op. Raises :class:`LocalFailure`."""
+    async def load(self, version: str, folder: Path, manifest_sha256: str | None = None) -> None:
+        """Check every file against the manifest, and it against ``manifest_sha256``; load and warm up.
+
+        Loading a loaded name is a no-op. Raises :class:`LocalFailure`.
+        """
         ...
 
     async def unload(self, version: str) -> None:

@@ -14,13 +14,16 @@ from . import commands as c
 from .decision import NOTHING, Decision
 from .epochs import restarted
 from .lessons import STRIKES, trigger
-from .policy.certificate import certificates
-from .policy.correlation import Correlation, correlation, window
+from .policy.certificate import certificates, log_wealths
+from .policy.correlation import Correlation, correlation, wilson, window
 from .policy.drift import drift_verdict, shift_verdict
 from .policy.gate import next_gate, trial_gate
 from .policy.promotion import judge_challenger, judge_predecessor
 from .policy.sampling import applied_rate, detect_floor, held_correlation, target_rate
 from .settings import TaskSettings
+
+SPOILED = -3.0
+"""Log wealth of the best step under which an epoch takes longer to mend than to start afresh."""
 
 type Rule = Callable[[TaskState, TaskSettings], Decision]
 
@@ -65,6 +68,25 @@ def keep_evidence_current(state: TaskState, settings: TaskSettings) -> Decision:
         reason = f"the remote model changed from {state.taught_by} to {state.remote_model}"
         return Decision((restarted(state, settings, reason),))
     return NOTHING
+
+
+def renew_evidence(state: TaskState, settings: TaskSettings) -> Decision:
+    """Give up an epoch that a former student spoiled, once the present one has agreed for a whole window.
+
+    What was compared during a collapse would have to be outweighed ten times at a guarantee of 0.9. A fresh epoch costs
+    only its smaller share of the error budget, and the window that called for it does not count in it.
+    """
+    evidence = state.evidence
+    if state.phase != "reinforcement" or state.certified or max(log_wealths(evidence), default=0.0) > SPOILED:
+        return NOTHING
+    recent = window(evidence, trial_gate(evidence, settings.guarantee))
+    if recent is None or recent.count < evidence.window_size:
+        return NOTHING
+    lower, _ = wilson(recent.agreement, recent.effective)
+    if lower < settings.guarantee:
+        return NOTHING
+    reason = f"the last {recent.count} comparisons agree to {recent.agreement:.2f}, the evidence before them does not"
+    return Decision((restarted(state, settings, reason),))
 
 
 def heed_shift(state: TaskState, settings: TaskSettings) -> Decision:
@@ -329,6 +351,7 @@ RULES: tuple[Rule, ...] = (
     heed_emergency,
     judge_rival,
     issue_certificates,
+    renew_evidence,
     move_phase,
     move_gate,
     move_coaching,

@@ -205,7 +205,7 @@ class TaskSupervisor(Actor[TaskMessage]):
         ports = self.ports
         body = make_body(message.content, ports.randomness.token(SALT_BYTES))
         request = c.Request(
-            id="req_" + ports.randomness.token(10).hex(),
+            id=f"req_{self._now_ns // 1_000_000:011x}{ports.randomness.token(6).hex()}",  # ordered in time: one index page
             input=self.shelf.put(body),
             coin=ports.randomness.random(),
             key=message.key,

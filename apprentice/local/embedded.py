@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from apprentice.local.encoder import Encoder
     from apprentice.local.student import Student
 
+TEXTS_REMEMBERED = 256
 BASE = "embedded"
 """The base model's name in the manifests of embedded versions."""
 
@@ -49,12 +50,12 @@ class EmbeddedModel:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embedded")
         self._closed = False
 
-    async def load(self, version: str, folder: Path) -> None:
+    async def load(self, version: str, folder: Path, manifest_sha256: str | None = None) -> None:
         """Verify every file against the manifest, load, and answer once."""
         if self._closed:
             raise LocalFailure(f"{version} cannot be loaded: the embedded model is closed")
         if version not in self._students:
-            self._students[version] = await self._in_thread(self._read, version, folder)
+            self._students[version] = await self._in_thread(self._read, version, folder, manifest_sha256)
 
     async def unload(self, version: str) -> None:
         """Forget a version; unknown names are ignored."""
@@ -90,11 +91,11 @@ class EmbeddedModel:
     async def _in_thread[*A, T](self, call: Callable[[*A], T], *args: *A) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
 
-    def _read(self, version: str, folder: Path) -> "Student":
+    def _read(self, version: str, folder: Path, manifest_sha256: str | None) -> "Student":
         from apprentice.local.student import Student
 
         try:
-            manifest = check_manifest(folder)
+            manifest = check_manifest(folder, manifest_sha256)
             if manifest.version != version or manifest.base != BASE:
                 raise LocalFailure(
                     f"{folder} holds {manifest.version} of {manifest.base}, not {version} of {BASE}; "
@@ -107,10 +108,10 @@ class EmbeddedModel:
         return student
 
     def _encoder(self, name: str) -> "Encoder":
-        from apprentice.local.encoder import SentenceEncoder
+        from apprentice.local.encoder import RememberingEncoder, SentenceEncoder
 
-        if name not in self._encoders:
-            self._encoders[name] = SentenceEncoder(name)
+        if name not in self._encoders:  # champion and rival are asked about the same text: it is encoded once
+            self._encoders[name] = RememberingEncoder(SentenceEncoder(name), texts_max=TEXTS_REMEMBERED)
         return self._encoders[name]
 
 

@@ -84,13 +84,13 @@ class ScriptedLocalModel:
         self._scripts: dict[str, Script] = {}
         self._closed = False
 
-    async def load(self, version: str, folder: Path) -> None:
+    async def load(self, version: str, folder: Path, manifest_sha256: str | None = None) -> None:
         """Verify the files as every local model does, and read the script."""
         self._refuse_if_down(version)
         if version in self._scripts:
             return
         try:
-            manifest = check_manifest(folder)
+            manifest = check_manifest(folder, manifest_sha256)
             script = msgspec.json.decode((folder / SCRIPT).read_bytes(), type=Script)
         except (VersionError, OSError, msgspec.DecodeError) as error:
             raise LocalFailure(f"{version} cannot be loaded: {error}") from error
