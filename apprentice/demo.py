@@ -100,7 +100,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     served_local: int
     agreed_local: int
     """Local answers that the teacher would have given too, in all compared fields."""
-    served_local_side: int
+    audited_local: int
+    """How many of them were compared."""
     example: str | None
     """A request that was answered locally and compared with the teacher, to be asked about."""
     phases: tuple[Record, ...]
@@ -251,13 +252,13 @@ class _Stage:
     async def ending(self) -> Ending:
         """Sum up, with the answers that the teacher would have given."""
         local: set[str] = set()
-        example: str | None = None
+        audited: list[str] = []
         async for record in self._runtime.records(tags=(v.ResponseServed.TAG, v.RemoteScored.TAG)):
             event = record.event()
             if isinstance(event, v.ResponseServed) and event.by == "local":
                 local.add(event.request)
             elif isinstance(event, v.RemoteScored) and event.served == "local":
-                example = event.request
+                audited.append(event.request)
         mine = [self._outputs[request] for request in local if self._outputs[request][0].task == MAIN_TASK]
         evaluator, question = self._runtime.evaluator(MAIN_TASK), Question(task=MAIN_TASK, input={})
         scores = [await evaluator.score(output, one.sample.answer, question) for one, output in mine]
@@ -266,7 +267,7 @@ class _Stage:
             frame=frame,
             served_local=len(mine),
             agreed_local=sum(score >= 1.0 for score in scores),
-            served_local_side=len(local) - len(mine),
-            example=example or min(self._outputs, default=None),
+            audited_local=sum(self._outputs[request][0].task == MAIN_TASK for request in audited),
+            example=audited[-1] if audited else min(self._outputs, default=None),
             phases=tuple(r for r in frame.story if r.tag == v.PhaseChanged.TAG and r.stream == f"task/{MAIN_TASK}"),
         )

@@ -184,7 +184,8 @@ def versions_table(versions: Iterable[VersionStatus]) -> Table:
 
 def report_view(report: Report) -> Group:
     """All tasks, the money, the caps."""
-    table = Table(title=f"Report of {report.at}", title_justify="left", header_style="bold", expand=False)
+    table = Table(title=f"Report of {report.at}", title_justify="left", header_style="bold", caption_justify="left")
+    table.caption = "agreement of local answers; in brackets, of everything compared"
     table.add_column("task", no_wrap=True)
     table.add_column("phase")
     for name in ("requests", "local", "agreement", "audited", "spent", "saved"):
@@ -195,7 +196,9 @@ def report_view(report: Report) -> Group:
             Text(one.phase.replace("_", " "), PHASE_COLOURS[one.phase]),
             f"{one.requests:,}",
             share(one.local_share),
-            share(one.agreement_local if one.served_local else one.agreement, places=1),
+            share(one.agreement_local, places=1)
+            if one.served_local
+            else Text(f"({share(one.agreement, places=1)})", "dim"),
             share(one.sampling_rate),
             money(one.money.spent),
             money(one.money.saved),

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.rule import Rule
-from rich.table import Table
 from rich.text import Text
 
 from apprentice.demo import Bucket, Ending, Frame
@@ -63,7 +62,7 @@ def live_view(frame: Frame) -> Panel:
 def plain_line(frame: Frame) -> str:
     """The demo at one moment in one line, for output that is no terminal."""
     main = _task(frame, MAIN_TASK)
-    last = frame.buckets[-1] if frame.buckets else Bucket()
+    last = _recent(frame.buckets)
     gate = "closed" if main.promise.gate is None else f"{main.promise.gate:g}"
     return (
         f"{frame.done:>5,} of {frame.total:,}  {main.phase:<13}  local {_rate(last):>4} of the last {last.requests}  "
@@ -87,30 +86,48 @@ def ending_view(ending: Ending, commands: Sequence[tuple[str, str]]) -> Group:
     frame = ending.frame
     main, buckets = _task(frame, MAIN_TASK), frame.buckets
     full = [bucket for bucket in buckets if bucket.requests == 100] or list(buckets)
-    rows: list[tuple[str, RenderableType]] = [(_phase_name(record), news_line(record)) for record in ending.phases]
+    rows: list[tuple[str, RenderableType]] = [_phase_row(record) for record in ending.phases]
     rows += [
         ("answered locally", _local_line(buckets)),
         ("spent per 100", _spent_line(full)),
         ("money", money_line(frame.report.money)),
         ("promised", Text(f"≥ {share(main.promise.agreement)} agreement of local answers")),
-        ("estimated", Text(f"{share(main.agreement_local, places=1)} from the audits, as a real runtime would")),
+        ("estimated", _estimate(main, ending)),
         ("in truth", _truth(ending)),
     ]
-    look = Table.grid(padding=(0, 2))
-    look.add_column(style="dim", no_wrap=True)
-    look.add_column(overflow="fold", style="bold")
-    for why, command in commands:
-        look.add_row(why, command)
-    return Group(Rule("what it came to", align="left"), facts(rows), Text(), Rule("look further", align="left"), look)
+    return Group(
+        Rule("what it came to", align="left"),
+        facts(rows),
+        Text(),
+        Rule("look further", align="left"),
+        further(commands),
+    )
+
+
+def further(commands: Sequence[tuple[str, str]]) -> Group:
+    """What a command is for, and the command on a line of its own, unbroken, to be copied."""
+    lines: list[RenderableType] = []
+    for purpose, command in commands:
+        lines += [Text(f"# {purpose}", style="dim"), Text(command, style="bold", no_wrap=True, overflow="ignore")]
+    return Group(*lines)
 
 
 def _task(frame: Frame, name: str) -> Status:
     return next(one for one in frame.report.tasks if one.task == name)
 
 
-def _phase_name(record: Record) -> str:
+def _phase_row(record: Record) -> tuple[str, RenderableType]:
     event = record.event()
-    return event.after.replace("_", " ") if isinstance(event, v.PhaseChanged) else record.tag
+    assert isinstance(event, v.PhaseChanged), "the ending lists changes of phase only"
+    when = clock_time(moment(record.time_ns))[:8]
+    return event.after.replace("_", " "), Text.assemble((f"since {when}: ", "dim"), event.reason)
+
+
+def _recent(buckets: Sequence[Bucket]) -> Bucket:
+    """The last hundred requests that are worth a percentage: the present ones once they are half."""
+    if len(buckets) > 1 and buckets[-1].requests < 50:
+        return buckets[-2]
+    return buckets[-1] if buckets else Bucket()
 
 
 def _rate(bucket: Bucket) -> str:
@@ -119,20 +136,18 @@ def _rate(bucket: Bucket) -> str:
 
 def _local_line(buckets: Sequence[Bucket]) -> Text:
     values = [bucket.local / max(1, bucket.requests) for bucket in buckets]
-    last = _rate(buckets[-1]) if buckets else "–"
-    return Text.assemble((sparkline(values, 1.0), "green"), f"  {last} of the last {_size(buckets)}")
+    last = _recent(buckets)
+    return Text.assemble((sparkline(values, 1.0), "green"), f"  {_rate(last)} of the last {last.requests}")
 
 
 def _spent_line(buckets: Sequence[Bucket]) -> Text:
     values = [100 * bucket.spent / max(1, bucket.requests) for bucket in buckets]
     line = Text.assemble((sparkline(values), "red"))
     if values:
-        line.append(f"  {money(str(values[-1]))} now, {money(str(values[0]))} at first")
+        last = _recent(buckets)
+        now = 100 * last.spent / max(1, last.requests)
+        line.append(f"  {money(str(now))} now, {money(str(values[0]))} at first")
     return line
-
-
-def _size(buckets: Sequence[Bucket]) -> int:
-    return buckets[-1].requests if buckets else 0
 
 
 def _audit_words(status: Status) -> str:
@@ -150,8 +165,8 @@ def _gate_words(status: Status) -> Text:
 
 def _agreement_words(status: Status) -> Text:
     text = Text(f"{share(status.agreement_local, places=1)} of local answers")
-    bound = share(status.confidence, places=1) if status.confidence else "–"
-    return text.append(f"  certified bound {bound}, promised {share(status.promise.agreement)}", style="dim")
+    kept = "promised" if status.promise.gate is None else "certified"
+    return text.append(f"  at least {share(status.promise.agreement)} {kept}", style="dim")
 
 
 def _model_words(status: Status) -> Text:
@@ -168,6 +183,11 @@ def _news(story: Sequence[Record]) -> list[Text]:
     for line in lines:
         line.no_wrap, line.overflow = True, "ellipsis"
     return lines + [Text()] * (NEWS - len(lines))
+
+
+def _estimate(main: Status, ending: Ending) -> Text:
+    text = Text(f"{share(main.agreement_local, places=1)} from {ending.audited_local:,} audits of local answers")
+    return text.append("  (all that a real runtime sees)", style="dim")
 
 
 def _truth(ending: Ending) -> Text:

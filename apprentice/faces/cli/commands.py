@@ -1,16 +1,13 @@
 """All commands in one application, and what happens to errors: one clear message, exit code 1, no traceback."""
 
-import logging
-import sys
 from typing import Annotated, Any
 
-import structlog
 import typer
 from typer.core import TyperGroup
 
 from apprentice.errors import ApprenticeError
 from apprentice.faces.cli import ask, audit, demo, look, rehearse, setup
-from apprentice.faces.cli.common import complain
+from apprentice.faces.cli.common import complain, set_log
 from apprentice.version import __version__
 from apprentice_events.errors import LogError
 
@@ -59,13 +56,11 @@ def apprentice(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the program's own log on standard error.")] = False,
 ) -> None:
     """Answer recurring AI tasks through one call: a remote model teaches a small local one, which takes over as far as
     the evidence allows. Every decision stands in a log that can be asked."""
-    structlog.configure(
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-    )
+    set_log(debug)
 
 
 for module in (setup, demo, ask, look, audit, rehearse):

@@ -1,10 +1,12 @@
 """What several commands share: options, consoles, output as JSON, finding the log."""
 
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
+import structlog
 import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
@@ -41,6 +43,21 @@ def place(config: Path, log: Path | None) -> Place:
 def console() -> Console:
     """Standard output, for people. Lines are as wide as the terminal, or as ``COLUMNS`` says."""
     return Console(highlight=False)
+
+
+def set_log(debug: bool) -> None:
+    """The program's own log goes to standard error: warnings, and with ``debug`` everything, tracebacks included."""
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.WARNING),
+    )
+    for name in ("apprentice_actors", "apprentice"):
+        logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.CRITICAL)
+
+
+def hide_log() -> None:
+    """No alerts on standard error, for commands that show them in their own way."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 def show(what: RenderableType) -> None:

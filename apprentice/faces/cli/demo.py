@@ -1,21 +1,19 @@
 """The command ``demo``."""
 
 import asyncio
-import logging
 import shlex
 import sys
 import time
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 from rich.console import Console
 from rich.live import Live
 
 from apprentice.demo import DemoPlan, Ending, Frame, play
 from apprentice.demo_folder import CONFIG_FILE, fitting
-from apprentice.faces.cli.common import DEFAULT_CONFIG, JsonOption, console, note, put_json
+from apprentice.faces.cli.common import DEFAULT_CONFIG, JsonOption, console, hide_log, note, put_json
 from apprentice.faces.look_demo import ending_view, live_view, news_line, plain_line
 
 FOLDER = Path(".apprentice/demo")
@@ -46,7 +44,7 @@ def demo(
     judgement and the budget are the real ones. At first the remote model answers everything; at the end the local
     model answers most, and the last lines say how to ask why.
     """
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # alerts are shown
+    hide_log()  # alerts are shown as news
     if config is None and fitting(DEFAULT_CONFIG):
         config = DEFAULT_CONFIG
     plan = DemoPlan(folder=keep, seed=seed, requests=requests, config=config)

@@ -144,7 +144,7 @@ def _put(record: Record, as_json: bool) -> None:
     line = Text.assemble(
         (f"{record.position:>7} ", "dim"),
         (f"{at.partition('T')[0]} {clock_time(at)} ", "dim"),
-        (f"{who:<20} ", "cyan"),
+        (f"{who:<24} ", "cyan"),
         (f"{record.tag:<22} ", event_style(record.tag)),
     )
     console().print(line.append(tell(record.event())), soft_wrap=True)

@@ -2,14 +2,12 @@
 
 import asyncio
 import hashlib
-import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-import structlog
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -17,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from apprentice.config import Config, load
 from apprentice.errors import CallerError
 from apprentice.faces import beside
-from apprentice.faces.cli.common import note, show
+from apprentice.faces.cli.common import hide_log, note, show
 from apprentice.faces.look_rehearsal import live_line, rehearsal_view
 from apprentice.rehearsal import Plan, default_config, read_stream
 from apprentice.rehearsal import rehearse as play
@@ -74,7 +72,7 @@ def rehearse(
     model; the log, the training and the judgement are the real ones. An interrupted rehearsal goes on where it
     stopped.
     """
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    hide_log()  # alerts are part of the figures
     row = _first_row(stream)
     seed = None if recorded_order else shuffle
     given = tuple(inputs) if inputs else (_guess("input", row, INPUTS),)
@@ -137,7 +135,7 @@ def _only_task(config: Config) -> str:
 def _own_folder(plan: Plan, config: Config) -> Path:
     """A folder that only a rehearsal of the same kind finds again: what it plays and how stands in its name."""
     stable = msgspec.structs.replace(plan, limit=None, concurrency=1)
-    told = msgspec.json.encode((stable, config.model_dump(mode="json")))
+    told = msgspec.json.encode((stable, config.model_dump(mode="json")), enc_hook=str)
     return FOLDER / f"{plan.stream.stem}-{hashlib.sha256(told).hexdigest()[:8]}"
 
 

@@ -14,6 +14,7 @@ from apprentice.demo_folder import example_config
 from apprentice.errors import CallerError
 from apprentice.faces.cli.common import DEFAULT_CONFIG, JsonOption, put_json, show
 from apprentice.faces.look import facts
+from apprentice.faces.look_demo import further
 from apprentice.wiring import check_providers
 
 
@@ -36,14 +37,11 @@ def init(
     option = "" if folder == Path(".") else f" --config {shlex.quote(str(file))}"
     given = """'{"text": "I was charged twice", "metadata": {}}'"""
     show(Text.assemble("wrote ", (str(file), "bold"), "; describe your own tasks in it. Then:"))
-    show(
-        facts(
-            [
-                (f"  apprentice demo{option}", Text("the whole loop on made-up tickets: no key, no network", "dim")),
-                (f"  apprentice run classify_ticket {given}{option}", Text("needs ANTHROPIC_API_KEY", "dim")),
-            ]
-        )
-    )
+    commands = [
+        ("the whole loop on made-up tickets: no key, no network", f"apprentice demo{option}"),
+        ("a first real answer: needs ANTHROPIC_API_KEY", f"apprentice run classify_ticket {given}{option}"),
+    ]
+    show(further(commands))
 
 
 def config(
