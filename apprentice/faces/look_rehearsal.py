@@ -26,7 +26,7 @@ def rehearsal_view(report: RehearsalReport) -> Group:
         curve_view(report.curve),
         Text(),
     ]
-    if len(report.recalls) > 1:
+    if any(one.recall < 1 for one in report.recalls):
         parts += [Rule(f"where it is worst: agreement by recorded answer ({_least(report)})", align="left")]
         parts.append(recall_table(worst(report.recalls)))
     return Group(*parts)

@@ -52,7 +52,10 @@ def run(
     ] = None,
     key: Annotated[
         str | None,
-        typer.Option(help="Idempotency key: the same key again gives the same answer. With many lines: KEY-1, KEY-2 …"),
+        typer.Option(
+            metavar="KEY",
+            help="Idempotency key: the same key again gives the same answer. With many lines: KEY-1, KEY-2 …",
+        ),
     ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
@@ -132,7 +135,7 @@ def _put(answer: Result | ApprenticeError, number: int | None, as_json: bool) ->
 def correct(
     request: RequestArgument,
     output: Annotated[str, typer.Argument(metavar="JSON", help="The right answer, as a JSON object.")],
-    author: Annotated[str | None, typer.Option(help="Who says so.")] = None,
+    author: Annotated[str | None, typer.Option(metavar="NAME", help="Who says so.")] = None,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Say what the right answer to a past request is; the next version learns from it."""
@@ -149,7 +152,7 @@ def correct(
 def feedback(
     request: RequestArgument,
     rating: Annotated[float, typer.Argument(metavar="RATING", help="From 0 (useless) to 1 (right).")],
-    comment: Annotated[str | None, typer.Option(help="In your own words.")] = None,
+    comment: Annotated[str | None, typer.Option(metavar="TEXT", help="In your own words.")] = None,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Rate a past answer from 0 to 1."""

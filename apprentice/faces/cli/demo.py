@@ -25,8 +25,8 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    seed: Annotated[int, typer.Option(help="Another seed makes other tickets.")] = 1,
-    requests: Annotated[int, typer.Option(min=1, max=20_000, help="How many requests are played.")] = 1500,
+    seed: Annotated[int, typer.Option(metavar="N", help="Another seed makes other tickets.")] = 1,
+    requests: Annotated[int, typer.Option(min=1, max=20_000, metavar="N", help="How many requests are played.")] = 1500,
     keep: Annotated[
         Path, typer.Option(metavar="DIR", help="Where log and versions stay for a look; emptied by the next demo.")
     ] = FOLDER,

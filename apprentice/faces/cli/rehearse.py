@@ -51,17 +51,23 @@ def rehearse(
     task: Annotated[str | None, typer.Option("--task", "-t", metavar="NAME", help="Which task of --config.")] = None,
     shuffle: Annotated[int, typer.Option(metavar="SEED", help="Shuffle the rows by this seed.")] = 0,
     recorded_order: Annotated[bool, typer.Option("--recorded-order", help="Do not shuffle.")] = False,
-    guarantee: Annotated[float, typer.Option(min=0.0, max=1.0, help="Agreement to certify (without --config).")] = 0.9,
+    guarantee: Annotated[
+        float, typer.Option(min=0.0, max=1.0, metavar="SHARE", help="Agreement to certify (without --config).")
+    ] = 0.9,
     encoder: Annotated[
         str | None, typer.Option(metavar="NAME", help="A sentence encoder instead of n-grams (without --config).")
     ] = None,
-    first: Annotated[int, typer.Option(min=1, help="Examples before the first version (without --config).")] = 200,
-    batch: Annotated[int, typer.Option(min=1, help="New examples per later version (without --config).")] = 100,
+    first: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Examples before the first version (without --config).")
+    ] = 200,
+    batch: Annotated[
+        int, typer.Option(min=1, metavar="N", help="New examples per later version (without --config).")
+    ] = 100,
     storage: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where the log is kept; the same folder again resumes.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N rows.")] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at once.")] = 8,
+    concurrency: Annotated[int, typer.Option(min=1, metavar="N", help="Requests under way at once.")] = 8,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write the figures to this file too.")
     ] = None,
