@@ -46,7 +46,7 @@ def facts(rows: Iterable[tuple[str, RenderableType]]) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, what in rows:
-        table.add_row(name, what)
+        table.add_row(Text(name), Text(what) if isinstance(what, str) else what)  # no text is taken for markup
     return table
 
 

@@ -81,8 +81,8 @@ def news_line(record: Record) -> Text:
     return line.append(words if task == MAIN_TASK else f"{task}: {words}")
 
 
-def ending_view(ending: Ending, commands: Sequence[tuple[str, str]]) -> Group:
-    """What it came to, and where to look further."""
+def ending_view(ending: Ending) -> Group:
+    """What it came to."""
     frame = ending.frame
     main, buckets = _task(frame, MAIN_TASK), frame.buckets
     full = [bucket for bucket in buckets if bucket.requests == 100] or list(buckets)
@@ -95,21 +95,7 @@ def ending_view(ending: Ending, commands: Sequence[tuple[str, str]]) -> Group:
         ("estimated", _estimate(main, ending)),
         ("in truth", _truth(ending)),
     ]
-    return Group(
-        Rule("what it came to", align="left"),
-        facts(rows),
-        Text(),
-        Rule("look further", align="left"),
-        further(commands),
-    )
-
-
-def further(commands: Sequence[tuple[str, str]]) -> Group:
-    """What a command is for, and the command on a line of its own, unbroken, to be copied."""
-    lines: list[RenderableType] = []
-    for purpose, command in commands:
-        lines += [Text(f"# {purpose}", style="dim"), Text(command, style="bold", no_wrap=True, overflow="ignore")]
-    return Group(*lines)
+    return Group(Rule("what it came to", align="left"), facts(rows))
 
 
 def _task(frame: Frame, name: str) -> Status:

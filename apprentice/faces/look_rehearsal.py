@@ -84,7 +84,7 @@ def recall_table(recalls: Iterable[Recall]) -> Table:
     table.add_column("rows", justify="right")
     table.add_column("agreement")
     for one in recalls:
-        table.add_row(one.answer, f"{one.rows:,}", bar(one.recall, colour="yellow"))
+        table.add_row(Text(one.answer), f"{one.rows:,}", bar(one.recall, colour="yellow"))
     return table
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,6 +64,14 @@ def hide_log() -> None:
 def show(what: RenderableType) -> None:
     """Print something for people."""
     console().print(what)
+
+
+def show_commands(commands: Sequence[tuple[str, str]]) -> None:
+    """What a command is for, and the command on a line of its own, unbroken and uncut, to be copied."""
+    output = console()
+    for purpose, command in commands:
+        output.print(Text(f"# {purpose}", "dim"), soft_wrap=True)
+        output.print(Text(command, "bold"), soft_wrap=True)
 
 
 def complain(message: str) -> None:

@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.rule import Rule
 
 from apprentice.demo import DemoPlan, Ending, Frame, play
 from apprentice.demo_folder import CONFIG_FILE, fitting
-from apprentice.faces.cli.common import DEFAULT_CONFIG, JsonOption, console, hide_log, note, put_json
+from apprentice.faces.cli.common import DEFAULT_CONFIG, JsonOption, console, hide_log, note, put_json, show_commands
 from apprentice.faces.look_demo import ending_view, live_view, news_line, plain_line
 
 FOLDER = Path(".apprentice/demo")
@@ -55,7 +56,8 @@ def demo(
         return
     output = console()
     ending = _on_terminal(plan, output) if output.is_terminal else _plainly(plan)
-    output.print(ending_view(ending, further(keep / CONFIG_FILE, ending.example)))
+    output.print(ending_view(ending), Rule("look further", align="left"))
+    show_commands(further(keep / CONFIG_FILE, ending.example))
     note(f"{ending.frame.done:,} requests in {time.monotonic() - begun:.0f} s")
 
 

@@ -12,9 +12,8 @@ from rich.text import Text
 from apprentice.config import Config, KeyDoc, describe, load
 from apprentice.demo_folder import example_config
 from apprentice.errors import CallerError
-from apprentice.faces.cli.common import DEFAULT_CONFIG, JsonOption, put_json, show
+from apprentice.faces.cli.common import DEFAULT_CONFIG, JsonOption, put_json, show, show_commands
 from apprentice.faces.look import facts
-from apprentice.faces.look_demo import further
 from apprentice.wiring import check_providers
 
 
@@ -41,7 +40,7 @@ def init(
         ("the whole loop on made-up tickets: no key, no network", f"apprentice demo{option}"),
         ("a first real answer: needs ANTHROPIC_API_KEY", f"apprentice run classify_ticket {given}{option}"),
     ]
-    show(further(commands))
+    show_commands(commands)
 
 
 def config(
@@ -91,7 +90,7 @@ def _many_keys(keys: list[KeyDoc]) -> Table:
     for name in ("takes", "default", "meaning"):
         table.add_column(name, overflow="fold", ratio=3 if name == "meaning" else 2 if name == "takes" else 1)
     for key in keys:
-        table.add_row(key.path, Text(key.type.replace("`", ""), "cyan"), _default(key), Text(key.description))
+        table.add_row(Text(key.path), Text(key.type.replace("`", ""), "cyan"), _default(key), Text(key.description))
     return table
 
 
