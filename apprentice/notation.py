@@ -8,6 +8,7 @@
     priority: {type: int, minimum: 1, maximum: 5}
     tags: list[str]   or   tags: {type: list, items: str, maxItems: 5}
     address: {street: str, city: str}      a nested object
+    photo: image                           a data: or http(s) URL, or {media_type, data} with data in base64
 
 A mapping with a ``type`` is read as a constrained value when everything else in it is a constraint, and as a nested
 object with a field called ``type`` otherwise. The names of JSON Schema (``string``, ``integer`` …) are understood too.
@@ -15,6 +16,7 @@ object with a field called ``type`` otherwise. The names of JSON Schema (``strin
 
 import re
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -36,6 +38,23 @@ TYPES: Mapping[str, str | None] = {
     "array": "array",
 }
 """Type names of the notation and the JSON Schema type each stands for; None for no restriction."""
+
+IMAGE: JsonObject = {
+    "format": "image",
+    "anyOf": [
+        {"type": "string", "pattern": "^(data:image/[a-z0-9.+-]+;base64,|https?://)"},
+        {
+            "type": "object",
+            "properties": {
+                "media_type": {"type": "string", "pattern": "^image/[a-z0-9.+-]+$"},
+                "data": {"type": "string", "minLength": 1},
+            },
+            "required": ["media_type", "data"],
+            "additionalProperties": False,
+        },
+    ],
+}
+"""What ``image`` stands for. A JSON Schema marks an image in the same way, by ``format: image``."""
 
 _NUMBERS = frozenset({"integer", "number"})
 CONSTRAINTS: Mapping[str, frozenset[str] | None] = {
@@ -108,7 +127,7 @@ def type_name(text: Any) -> str | None:
     if not isinstance(text, str):
         return None
     bare = text.strip().removesuffix("?").strip()
-    return bare if bare in TYPES or _LIST.match(bare) else None
+    return bare if bare in TYPES or bare == "image" or _LIST.match(bare) else None
 
 
 class _Translation:
@@ -163,9 +182,11 @@ class _Translation:
             return self.problem(path, f"lists in lists more than {LISTS_MAX} deep; flatten the schema")
         if inner := _LIST.match(bare):
             return {"type": "array", "items": self.named(inner[1], f"{path}[]")}
+        if bare == "image":
+            return deepcopy(IMAGE)
         if bare not in TYPES:
-            known = "str, int, float, bool, dict, list, any or list[…]"
-            return self.problem(path, f"expected a type ({known}), found `{text}`{nearest(bare, TYPES)}")
+            known = "str, int, float, bool, dict, list, any, image or list[…]"
+            return self.problem(path, f"expected a type ({known}), found `{text}`{nearest(bare, [*TYPES, 'image'])}")
         name = TYPES[bare]
         return {} if name is None else {"type": name}
 

@@ -65,6 +65,11 @@ class Schema:
         """Names of the top-level fields, in the order of the schema."""
         return tuple(self._resolved(self.json_schema).get("properties", ()))
 
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Paths of the fields that hold images, such as ``photo``, ``address.map`` or ``pages[]``."""
+        return tuple(self._images(self.json_schema, "", frozenset()))
+
     def check(self, value: Any) -> str | None:
         """None if ``value`` is a JSON object that fits, else the reason, naming the field. Never raises."""
         if trouble := unfit(value):
@@ -95,6 +100,20 @@ class Schema:
                 return True
             node = self._resolved(_below(node, name) or {})
         return False
+
+    def _images(self, node: JsonObject, path: str, above: frozenset[int]) -> Iterator[str]:
+        node = self._resolved(node)
+        if id(node) in above:  # a schema that contains itself
+            return
+        above |= {id(node)}
+        if node.get("format") == "image":
+            yield path
+            return
+        for name, below in node.get("properties", {}).items():
+            if isinstance(below, dict):
+                yield from self._images(below, f"{path}.{name}" if path else name, above)
+        if isinstance(node.get("items"), dict):
+            yield from self._images(node["items"], f"{path}[]", above)
 
     def _resolved(self, node: JsonObject) -> JsonObject:
         """Follow ``$ref`` to what it stands for; an endless chain ends as ``{}``."""

@@ -9,7 +9,7 @@ import msgspec
 
 from apprentice import evaluators
 from apprentice.alerts import LogSink, WebhookSink
-from apprentice.config import BudgetConfig, Config, ProviderConfig, TaskBudgetConfig, TaskConfig, check
+from apprentice.config import BudgetConfig, Config, ProviderConfig, TaskBudgetConfig, TaskConfig, ToolConfig, check
 from apprentice.errors import InvalidConfig
 from apprentice.remote.anthropic import BASE_URL as ANTHROPIC_URL
 from apprentice.remote.anthropic import AnthropicModel
@@ -154,6 +154,8 @@ def task_spec(config: Config, task: TaskConfig) -> TaskSpec:
         deadline_s=task.deadline_s,
         max_in_flight=task.max_in_flight,
         max_output_tokens=task.max_output_tokens,
+        image_fields=task.input_schema.images if task.input_schema is not None else (),
+        tools=tuple(_tool(tool) for tool in task.tools),
         model_dir=config.local.model_dir,
         training=_training(config, task),
     )
@@ -163,6 +165,11 @@ def _training(config: Config, task: TaskConfig) -> dict[str, Any]:
     """What the embedded trainer is told beyond the data."""
     settings: dict[str, Any] = {"numeric_tolerance": task.numeric_tolerance} if task.numeric_tolerance else {}
     return settings | ({"encoder": config.local.encoder} if config.local.encoder is not None else {})
+
+
+def _tool(tool: ToolConfig) -> dict[str, Any]:
+    parameters = tool.parameters.json_schema if tool.parameters is not None else {"type": "object", "properties": {}}
+    return {"name": tool.name, "description": tool.description, "parameters": parameters}
 
 
 def validator(task: TaskConfig) -> Validator:

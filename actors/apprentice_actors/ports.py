@@ -68,6 +68,11 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     """The longest answer to be paid for."""
     examples: tuple[tuple[JsonObject, JsonObject], ...] = ()
     """Retrieved (input, output) pairs for models that take them in the prompt."""
+    image_fields: tuple[str, ...] = ()
+    """Paths of the input's images, such as ``photo`` or ``pages[].scan``."""
+    tools: tuple[JsonObject, ...] = ()
+    """Tools on offer: ``name``, ``description``, ``parameters`` (a JSON Schema). The answer is then either
+    ``{"tool_calls": [{"name": …, "arguments": {…}}]}`` or ``{"content": text}``."""
 
 
 class RemoteAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -54,6 +54,8 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     deadline_s: float = 60.0
     max_in_flight: int = 1000
     max_output_tokens: int = 1024
+    image_fields: tuple[str, ...] = ()
+    tools: tuple[JsonObject, ...] = ()
     model_dir: Path = Path("models")
     training: dict[str, Any] = {}
     """Handed to the trainer as they are."""
@@ -224,6 +226,8 @@ class TaskSupervisor(Actor[TaskMessage]):
             description=spec.description,
             output_schema=spec.output_schema,
             max_output_tokens=spec.max_output_tokens,
+            image_fields=spec.image_fields,
+            tools=spec.tools,
         )
 
     def _begin(self, live: Live) -> None:

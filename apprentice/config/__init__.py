@@ -15,7 +15,7 @@ from apprentice.config.models import (
     SamplingConfig,
     StorageConfig,
 )
-from apprentice.config.task import GuaranteeConfig, TaskBudgetConfig, TaskConfig, ThresholdsConfig
+from apprentice.config.task import GuaranteeConfig, TaskBudgetConfig, TaskConfig, ThresholdsConfig, ToolConfig
 
 __all__ = [
     "KEY_VARIABLES",
@@ -35,6 +35,7 @@ __all__ = [
     "TaskBudgetConfig",
     "TaskConfig",
     "ThresholdsConfig",
+    "ToolConfig",
     "check",
     "describe",
     "load",

@@ -20,6 +20,7 @@ _ROUNDS_MAX = 4
 STAND_INS: Mapping[str, Any] = {
     "tasks": [{"name": "stand_in", "description": "stand-in"}],
     "remote": {"provider": "anthropic", "model": "stand-in"},
+    "tools": [{"name": "stand_in", "description": "stand-in"}],
     "name": "stand_in",
     "description": "stand-in",
     "provider": "anthropic",

@@ -15,6 +15,7 @@ from apprentice.config.types import (
     Rate,
     Section,
     Share,
+    Temperature,
     Text,
     TimeZone,
     Url,
@@ -33,6 +34,13 @@ KEY_VARIABLES: Mapping[str, str] = {
     "openrouter": "OPENROUTER_API_KEY",
 }
 """The environment variable that holds a provider's key where the configuration names none."""
+SERVICE_TIERS: Mapping[str, tuple[str, ...]] = {
+    "anthropic": ("auto", "standard_only"),
+    "openai": ("auto", "default", "flex", "priority", "fast", "ultrafast", "scale"),
+    "azure": ("auto", "default", "priority"),
+    "google": ("standard", "flex", "priority"),
+}
+"""What can be asked for as ``service_tier``; the other providers take any."""
 _OWN_ADDRESS = ("azure", "openai_compatible")
 """Providers without an address that is the same for everybody."""
 
@@ -69,6 +77,21 @@ class ProviderConfig(Section):
         None, description="Calls to this provider per minute; the limits it reports are kept in any case."
     )
     max_attempts: Count = Field(4, description="Attempts per call; only what was certainly not billed is repeated.")
+    api: Literal["chat", "responses"] = Field(
+        "chat", description="Which API of openai or azure is spoken: Chat Completions or Responses."
+    )
+    deployment: Text | None = Field(
+        None, description="The name of the deployment at azure.", json_schema_extra={"default_text": "the model's name"}
+    )
+    api_version: Text | None = Field(
+        None, description="For azure resources without the v1 endpoint: the `api-version` to ask for."
+    )
+    service_tier: Text | None = Field(
+        None, description="The service tier to ask for; priced as answered. The provider decides if left out."
+    )
+    temperature: Temperature | None = Field(
+        None, description="The sampling temperature; not sent if left out, as the newest models refuse it."
+    )
     price: PriceConfig | None = Field(None, description="Prices, for a model that the built-in table does not know.")
 
     @model_validator(mode="before")
@@ -86,9 +109,25 @@ class ProviderConfig(Section):
             found.append((("api_key_file",), "the key is named twice, also as api_key_env; keep one"))
         if self.provider in _OWN_ADDRESS and self.base_url is None:
             found.append((("base_url",), f"missing: {self.provider} has no common address; write where yours is"))
+        found += self._unspoken()
         if found:
             raise Findings(found)
         return self
+
+    def _unspoken(self) -> Iterator[tuple[Where, str]]:
+        """Keys that the provider's API has no word for."""
+        if self.api == "responses" and self.provider not in ("openai", "azure"):
+            yield ("api",), f"`responses` is not spoken by {self.provider}; remove it"
+        if self.api == "responses" and self.api_version is not None:
+            yield ("api",), "`responses` needs the v1 endpoint; remove api_version or write `chat`"
+        if self.provider != "azure":
+            for key in ("deployment", "api_version"):
+                if getattr(self, key) is not None:
+                    yield (key,), f"is not read for {self.provider}; remove it"
+        tiers = SERVICE_TIERS.get(self.provider)
+        if self.service_tier is not None and tiers is not None and self.service_tier not in tiers:
+            listed = ", ".join(tiers)
+            yield ("service_tier",), f"`{self.service_tier}` is not known to {self.provider}; choose one of: {listed}"
 
 
 class RemoteConfig(ProviderConfig):

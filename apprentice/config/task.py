@@ -23,7 +23,8 @@ from apprentice.config.types import (
     Weights,
     Where,
 )
-from apprentice.notation import nearest
+from apprentice.notation import JsonObject, SchemaError, nearest
+from apprentice.schema import Schema
 
 EvaluatorName = Literal["exact_match", "structured_match", "semantic_similarity", "custom"]
 Fallback = Literal["reject", "local"]
@@ -77,6 +78,36 @@ class TaskBudgetConfig(Section):
     monthly: Money | None = Field(None, description="Most that the task may spend in a month; no cap if left out.")
 
 
+class ToolConfig(Section):
+    """A function that the application offers to the models; they say with what to call it, and it is called there."""
+
+    name: Name = Field(description="The name of the function.")
+    description: Text = Field(description="What the function does, as the models are told.")
+    parameters: InputSchema = Field(None, description="What the function takes; nothing if left out.")
+
+
+def tool_answer(tools: Any) -> JsonObject:
+    """The JSON Schema of an answer to a task with tools: calls of them, or text. What is no tool is passed over."""
+    calls = []
+    for tool in tools if isinstance(tools, list | tuple) else ():
+        if not (isinstance(tool, Mapping) and isinstance(tool.get("name"), str)):
+            continue
+        try:
+            takes = Schema.parse(tool["parameters"], closed=True).json_schema if tool.get("parameters") else {}
+        except SchemaError:  # reported where the tool is read
+            takes = {}
+        fields = {"name": {"const": tool["name"]}, "arguments": {"type": "object", **takes}}
+        calls.append({"type": "object", "properties": fields, "required": [*fields], "additionalProperties": False})
+    listed = {"type": "array", "minItems": 1, "items": {"anyOf": calls} if calls else {"type": "object"}}
+    return {
+        "type": "object",
+        "properties": {"tool_calls": listed, "content": {"type": "string"}},
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": False,
+    }
+
+
 class TaskConfig(Section):
     """One recurring task."""
 
@@ -88,6 +119,9 @@ class TaskConfig(Section):
     input_schema: InputSchema = Field(None, description="What callers send; any object if left out.")
     output_schema: OutputSchema = Field(
         None, description="What an answer must look like; any object if left out. Other fields are refused."
+    )
+    tools: tuple[ToolConfig, ...] = Field(
+        (), description="Functions the models may call; an answer is then `{tool_calls: […]}` or `{content: text}`."
     )
     evaluator: EvaluatorName = Field(
         "structured_match",
@@ -125,6 +159,8 @@ class TaskConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _default_evaluator(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("tools") and data.get("output_schema") is None:
+            data = {**data, "output_schema": tool_answer(data["tools"])}
         if not isinstance(data, Mapping) or data.get("evaluator") is not None:
             return data
         structured = data.get("output_schema") is not None or bool(data.get("match_fields"))
@@ -132,7 +168,7 @@ class TaskConfig(Section):
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
-        found = [*self._evaluator_findings(), *self._field_findings()]
+        found = [*self._evaluator_findings(), *self._field_findings(), *self._form_findings()]
         if found:
             raise Findings(found)
         return self
@@ -151,6 +187,18 @@ class TaskConfig(Section):
             if getattr(self, key):
                 text = f"is not read by {self.evaluator}; write `evaluator: structured_match` or remove it"
                 yield (key,), text
+
+    def _form_findings(self) -> Iterator[tuple[Where, str]]:
+        """Answers that are images, tools with one name, and tools beside an output schema of one's own."""
+        if self.output_schema is not None and self.output_schema.images:
+            text = f"`{self.output_schema.images[0]}` is an image; models answer in text only: choose another type"
+            yield ("output_schema",), text
+        names = [tool.name for tool in self.tools]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                yield ("tools", index, "name"), f"`{name}` is the name of another tool too; rename one"
+        if names and self.output_schema is not None and self.output_schema.fields != ("tool_calls", "content"):
+            yield ("output_schema",), "cannot be chosen for a task with tools; remove it or remove the tools"
 
     def _field_findings(self) -> Iterator[tuple[Where, str]]:
         """Fields that are named but not in the output schema, twice, or not compared."""

@@ -96,6 +96,7 @@ Rate = Annotated[
     Decimal, BeforeValidator(_number), Field(ge=0, le=100_000, decimal_places=6), Wants("US dollars per million tokens")
 ]
 Distance = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False), Wants("a number of at least 0")]
+Temperature = Annotated[float, BeforeValidator(_number), Field(ge=0, le=2), Wants("a number from 0 to 2")]
 Tolerance = Annotated[
     dict[str, Distance],
     BeforeValidator(_everywhere),

@@ -112,7 +112,7 @@ def test_inside_an_open_object_anything_may_be_and_nothing_must():
 @pytest.mark.parametrize(
     ("notation", "expected"),
     [
-        ({"a": "strr"}, "a: expected a type (str, int, float, bool, dict, list, any or list[…]), found"),
+        ({"a": "strr"}, "a: expected a type (str, int, float, bool, dict, list, any, image or list[…]), found"),
         ({"a": {"type": "int", "minimun": 1}}, "a.minimun: is not a constraint; did you mean `minimum`?"),
         ({"a": {"type": "str", "minimum": 1}}, "a.minimum: does not apply to str; leave it out"),
         ({"a": ["str"]}, "a: a list here means choices; for a list of values write `{type: list, items: …}`"),
