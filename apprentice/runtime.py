@@ -76,7 +76,7 @@ class Runtime:
         self._spend = SpendState(zone=self._purse.zone)
         self._refs: dict[str, ActorRef[TaskMessage]] = {}
         self._supervisors: dict[str, TaskSupervisor] = {}
-        self._down: dict[str, str] = {}
+        self._down: dict[str, Exception] = {}
         self._herald: ActorRef[Announce] | None = None
         self._closed = False
 
@@ -296,7 +296,7 @@ class Runtime:
 
     def _isolated(self, name: str, error: Exception) -> None:
         task = name.removeprefix("task/")
-        self._down[task] = str(error)
+        self._down[task] = error
         message = f"{name} failed repeatedly and is out of service until the runtime is started again: {error}"
         announce(self._herald, task, v.AlertRaised(alert="isolated", severity="critical", message=message))
 
@@ -353,8 +353,8 @@ class Runtime:
     def _gone(self, task: str, error: Exception) -> errors.ApprenticeError:
         if self._closed:
             return errors.Overloaded(f"the runtime is closed; {task} takes no requests any more")
-        cause = self._down.get(task, str(error))
-        if "poisoned" in cause.casefold():
+        cause = self._down.get(task, error)
+        if isinstance(cause, log_errors.LogPoisoned) or "LogPoisoned" in str(cause):
             return errors.LogPoisoned(f"{task}: {cause}")
         return errors.TaskIsolated(f"{task} failed and was restarted or taken out of service: {cause}")
 

@@ -213,7 +213,7 @@ def test_08_a_poisoned_version_never_serves_for_long(seed):
             assert len(world.trainer.jobs) >= 2
             assert status.champion == "task_0@v1"
             assert status.agreement_local is None or status.agreement_local > 0.9
-        assert [event.version for event in events(world, v.AdapterRejected, v.AdapterRolledBack)][0] == "task_0@v2"
+        assert next(event.version for event in events(world, v.AdapterRejected, v.AdapterRolledBack)) == "task_0@v2"
 
     options = Options(
         seed=seed,
