@@ -10,15 +10,18 @@ import typer
 from benchmarks.idle_bench import run_idle
 from benchmarks.latency_bench import run_latency
 from benchmarks.log_bench import run_appends
-from benchmarks.measuring import keep, show
+from benchmarks.measuring import RESULTS, keep, show
 from benchmarks.replay_bench import run_replay
 from benchmarks.students_bench import run_students
 
 app = typer.Typer(help=__doc__, add_completion=False)
 
 Quick = Annotated[bool, typer.Option("--quick", help="A tenth of the work: minutes become seconds.")]
-Folder = Annotated[Path, typer.Option("--folder", help="Where the files lie whose disk is measured.")]
-HERE = Path()
+Folder = Annotated[
+    Path,
+    typer.Option("--folder", exists=True, file_okay=False, help="Where the files lie whose disk is measured."),
+]
+HERE = RESULTS / "tmp"
 
 
 @app.callback(invoke_without_command=True)
@@ -79,4 +82,5 @@ def _whole(title: str, name: str, quick: bool, run: Callable[[], dict[str, Any]]
 
 
 if __name__ == "__main__":
+    HERE.mkdir(parents=True, exist_ok=True)
     app()

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -31,6 +31,7 @@ CALLERS = (1, 16, 64)
 TASK = "task-0"
 FRONTIER_S = 0.25
 """A quick answer of a frontier model; real ones take longer."""
+ROUNDS = 3
 WARM_UP = 4
 """Requests per caller before the clock starts: connections stand, caches are warm."""
 
@@ -130,7 +131,11 @@ async def _warmed(act: Act, callers: int, requests: int, log: TimedLog | None = 
 
 
 async def run_latency(*, quick: bool = False, folder: Path | None = None) -> dict[str, Any]:
-    """All routes at 1, 16 and 64 callers, before a frontier of 250 ms and before one that answers at once."""
+    """All routes at 1, 16 and 64 callers, before a frontier of 250 ms and before one that answers at once.
+
+    ``commits_ms`` is the median time of the commits (two, or one); ``commits_share`` is their share of the added
+    median, or of the whole where nothing is added.
+    """
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(dir=folder or Path.cwd()) as name:
         here = Path(name)
@@ -140,42 +145,60 @@ async def run_latency(*, quick: bool = False, folder: Path | None = None) -> dic
                 for callers in CALLERS:
                     requests = _requests(callers, latency_s, quick)
                     at = here / f"{latency_s}-{callers}"
-                    rows += await _compare(url, at, callers, requests, latency_s)
+                    compared = await _compare(url, at, callers, requests, 1 if quick else ROUNDS)
+                    rows += [{"frontier_ms": round(latency_s * 1e3), **row} for row in compared]
     return {"fdatasync_us": round(sync_us, 1), "rows": rows}
 
 
 def _requests(callers: int, latency_s: float, quick: bool) -> int:
-    full = max(40, 20 * callers) if latency_s else 1000 + 30 * callers
+    """Of one route in one round."""
+    full = max(20, 10 * callers) if latency_s else 500 + 20 * callers
     return max(full // 10, callers) if quick else full
 
 
-async def _compare(url: str, at: Path, callers: int, requests: int, latency_s: float) -> list[Row]:
-    bare = await measure_bare(url, at / "bare", callers, requests)
-    cold, commit_ms = await measure_cold(url, at / "cold", callers, requests)
-    rows = [
-        _row("bare httpx", callers, latency_s, bare, bare),
-        _row("cold start", callers, latency_s, cold, bare, commit_ms, commits=2),
+class _Round(NamedTuple):
+    bare: Load
+    cold: Load
+    cold_commit_ms: float
+    steady: Load
+    steady_commit_ms: float
+    local: float
+
+
+async def _compare(url: str, at: Path, callers: int, requests: int, rounds: int) -> list[Row]:
+    """The three routes in turn, so that a busy moment of the machine hits all of them."""
+    seen: list[_Round] = []
+    for number in range(rounds):
+        here = at / str(number)
+        bare = await measure_bare(url, here, callers, requests)
+        cold, cold_commit_ms = await measure_cold(url, here / "cold", callers, requests)
+        steady = await measure_steady(url, here / "steady", callers, max(requests, 20 * callers))
+        seen.append(_Round(bare, cold, cold_commit_ms, *steady))
+    local = statistics.mean(one.local for one in seen)
+    return [
+        _row(callers, "bare httpx", [(one.bare, one.bare, 0.0) for one in seen]),
+        _row(callers, "cold start", [(one.cold, one.bare, 2 * one.cold_commit_ms) for one in seen]),
+        _row(callers, f"steady ({local:.0%} local)", [(one.steady, one.bare, one.steady_commit_ms) for one in seen]),
     ]
-    steady, one_ms, local = await measure_steady(url, at / "steady", callers, max(requests, 20 * callers))
-    rows.append(_row(f"steady state ({local:.0%} local)", callers, latency_s, steady, bare, one_ms, commits=1))
-    return rows
 
 
-def _row(
-    route: str, callers: int, latency_s: float, load: Load, bare: Load, commit_ms: float = 0.0, commits: int = 0
-) -> Row:
-    added = load.quantile(0.5) - bare.quantile(0.5)
-    spent = commits * commit_ms
-    whole = added if commits == 2 else load.quantile(0.5)
-    return {
-        "frontier_ms": round(latency_s * 1e3),
+def _row(callers: int, route: str, rounds: Sequence[tuple[Load, Load, float]]) -> Row:
+    """Medians over the rounds; differences are formed within a round. Of a round: the load, the bare one, commits."""
+
+    def middle(value: Callable[[Load, Load, float], float]) -> float:
+        return statistics.median(value(*one) for one in rounds)
+
+    commits_ms = middle(lambda load, bare, commits: commits)
+    row: dict[str, Any] = {
         "callers": callers,
         "route": route,
-        "p50_ms": round(load.quantile(0.5), 3),
-        "p99_ms": round(load.quantile(0.99), 3),
-        "added_p50_ms": round(added, 3),
-        "added_p99_ms": round(load.quantile(0.99) - bare.quantile(0.99), 3),
-        "per_s": round(load.per_s, 1),
-        "commits_ms": round(spent, 3),
-        "commits_share": f"{spent / whole:.0%}" if commits and whole > 0 else "-",
+        "p50_ms": round(middle(lambda load, bare, commits: load.quantile(0.5)), 2),
+        "p99_ms": round(middle(lambda load, bare, commits: load.quantile(0.99)), 2),
+        "per_s": round(middle(lambda load, bare, commits: load.per_s)),
+        "added_p50_ms": round(middle(lambda load, bare, commits: load.quantile(0.5) - bare.quantile(0.5)), 2),
+        "added_p99_ms": round(middle(lambda load, bare, commits: load.quantile(0.99) - bare.quantile(0.99)), 2),
+        "commits_ms": round(commits_ms, 2),
+        "commits_share": "-",
     }
+    whole = row["added_p50_ms"] if row["added_p50_ms"] > 0 else row["p50_ms"]
+    return row | {"commits_share": f"{commits_ms / whole:.0%}"} if commits_ms else row
