@@ -5,7 +5,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.text import Text
@@ -54,7 +54,7 @@ def run(
         str | None,
         typer.Option(
             metavar="KEY",
-            help="Idempotency key: the same key again gives the same answer. With many lines: KEY-1, KEY-2 …",
+            help="Idempotency key: the same key again gives the same answer. With lines of a file: KEY-LINE.",
         ),
     ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
@@ -66,18 +66,26 @@ def run(
     with its request id. Lines that cannot be answered are reported, and make the exit code 1.
     """
     loaded = load(config)
-    inputs = list(_inputs(given))
-    keys = [key] if len(inputs) == 1 else [f"{key}-{number}" if key else None for number in range(1, len(inputs) + 1)]
-    failed = asyncio.run(_run(loaded, task, list(zip(inputs, keys, strict=True)), as_json))
+    failed = asyncio.run(_run(loaded, task, list(_inputs(given)), key, as_json))
     if failed:
         raise typer.Exit(1)
 
 
-def _inputs(given: str | None) -> Iterator[dict[str, Any]]:
+class _Input(NamedTuple):
+    """What is asked, and the line it stood on; None for an input that was given as it is."""
+
+    line: int | None
+    content: dict[str, Any]
+
+    def key(self, key: str | None) -> str | None:
+        return f"{key}-{self.line}" if key is not None and self.line is not None else key
+
+
+def _inputs(given: str | None) -> Iterator[_Input]:
     if given is None and sys.stdin.isatty():
         raise typer.BadParameter("give the input as JSON, as @file.jsonl, or on standard input")
     if given not in (None, "-") and not given.startswith("@"):
-        yield parse_object(given, "the input")
+        yield _Input(None, parse_object(given, "the input"))
         return
     name = "standard input" if given in (None, "-") else given[1:]
     text = sys.stdin.read() if given in (None, "-") else _file(Path(name))
@@ -85,7 +93,7 @@ def _inputs(given: str | None) -> Iterator[dict[str, Any]]:
     if not lines:
         raise CallerError(f"{name} is empty; write one JSON object per line")
     for number, line in lines:
-        yield parse_object(line, f"line {number} of {name}")
+        yield _Input(number, parse_object(line, f"line {number} of {name}"))
 
 
 def _file(path: Path) -> str:
@@ -95,37 +103,37 @@ def _file(path: Path) -> str:
         raise CallerError(f"{path} cannot be read: {error}; check the path behind the @") from None
 
 
-async def _run(config: Config, task: str, inputs: list[tuple[dict[str, Any], str | None]], as_json: bool) -> int:
+async def _run(config: Config, task: str, inputs: list[_Input], key: str | None, as_json: bool) -> int:
     """Answer all; how many failed."""
     room = asyncio.Semaphore(CALLERS)
     failed = 0
     async with Runtime.open(config) as runtime:
 
-        async def answer(given: dict[str, Any], key: str | None) -> Result | ApprenticeError:
+        async def answer(given: _Input) -> Result | ApprenticeError:
             async with room:
                 try:
-                    return await runtime.submit(task, given, key=key)
+                    return await runtime.submit(task, given.content, key=given.key(key))
                 except ApprenticeError as error:
                     return error
 
         async with asyncio.TaskGroup() as group:
-            answers = [group.create_task(answer(given, key)) for given, key in inputs]
-            for number, waiting in enumerate(answers, 1):
-                failed += _put(await waiting, number if len(inputs) > 1 else None, as_json)
+            answers = [(given.line, group.create_task(answer(given))) for given in inputs]
+            for line, waiting in answers:
+                failed += _put(await waiting, line, as_json)
         await runtime.settled()  # comparisons and a training that this request set off are finished, not thrown away
     return failed
 
 
-def _put(answer: Result | ApprenticeError, number: int | None, as_json: bool) -> int:
+def _put(answer: Result | ApprenticeError, line: int | None, as_json: bool) -> int:
     if isinstance(answer, Result):
         put_json(answer if as_json else answer.output, indent=False)
-        if not as_json and number is None:
+        if not as_json and line is None:
             note(f"request {answer.request_id}")
         sys.stdout.flush()
         return 0
     if as_json:
-        put_json({"error": type(answer).__name__, "message": str(answer)}, indent=False)
-    complain(f"input {number}: {answer}" if number is not None else str(answer))
+        put_json({"error": type(answer).__name__, "message": str(answer), "line": line}, indent=False)
+    complain(f"line {line}: {answer}" if line is not None else str(answer))
     return 1
 
 

@@ -1,5 +1,6 @@
 """All commands in one application, and what happens to errors: one clear message, exit code 1, no traceback."""
 
+import sqlite3
 from typing import Annotated, Any
 
 import typer
@@ -21,6 +22,16 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except (ApprenticeError, LogError) as error:
             complain(str(error))
+        except sqlite3.Error as error:
+            complain(
+                f"the log cannot be read: {error}; `apprentice verify` names the first bad record, if it is damaged"
+            )
+        except BrokenPipeError:
+            raise  # whoever read the output has gone; that is no error of ours
+        except OSError as error:
+            if error.filename is None:
+                raise
+            complain(f"{error.filename}: {error.strerror}; check the path and its rights")
         except ExceptionGroup as group:
             foreseen, unforeseen = group.split((ApprenticeError, LogError))
             if foreseen is None or unforeseen is not None:

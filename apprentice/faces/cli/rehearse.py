@@ -21,6 +21,7 @@ from apprentice.rehearsal import Plan, default_config, read_stream
 from apprentice.rehearsal import rehearse as play
 from apprentice.rehearsal_report import RehearsalReport
 from apprentice.runtime import Runtime
+from apprentice.wiring import LOG_FILE
 
 FOLDER = Path(".apprentice/rehearsals")
 INPUTS = ("text", "input", "prompt", "question", "query", "message")
@@ -79,37 +80,35 @@ def rehearse(
     stopped.
     """
     hide_log()  # alerts are part of the figures
-    row = _first_row(stream)
-    seed = None if recorded_order else shuffle
-    given = tuple(inputs) if inputs else (_guess("input", row, INPUTS),)
-    answered = answer or _guess("answer", row, ANSWERS)
-    known = gold or next((name for name in GOLDS if name in row), None)
-    plan = Plan(
-        stream=stream,
-        storage=Path(),
-        task=task or "rehearsal",
-        input_fields=given,
-        answer_field=answered,
-        gold_field=known,
-        seed=seed,
-        limit=limit,
-        concurrency=concurrency,
-    )
-    if config is not None:
-        chosen = load(config)
-        plan = msgspec.structs.replace(plan, task=task or _only_task(chosen))
-    else:
+    chosen = load(config) if config is not None else None
+    plan = _plan(stream, inputs, answer, gold, None if recorded_order else shuffle)
+    plan = msgspec.structs.replace(plan, limit=limit, concurrency=concurrency, task=_task(chosen, task))
+    if chosen is None:
         chosen = default_config(plan, guarantee=guarantee, encoder=encoder, first=first, batch=batch)
     plan = msgspec.structs.replace(plan, storage=storage or _own_folder(plan, chosen))
+    rows = len(read_stream(plan))
     _announce(plan)
-    report = asyncio.run(_played(plan, chosen))
+    report = asyncio.run(_played(plan, chosen, rows))
     if json_file is not None:
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     show(rehearsal_view(report))
-    note(f"look further: apprentice events --log {plan.storage / 'log.db'} --tag phase_changed --tag gate_changed")
+    note(f"look further: apprentice events --log {plan.storage / LOG_FILE} --tag phase_changed --tag gate_changed")
 
 
 # ---------------------------------------------------------------- what is played
+
+
+def _plan(stream: Path, inputs: list[str] | None, answer: str | None, gold: str | None, seed: int | None) -> Plan:
+    """What is played, with what was not named guessed from the first line."""
+    row = _first_row(stream)
+    return Plan(
+        stream=stream,
+        storage=Path(),
+        input_fields=tuple(inputs) if inputs else (_guess("input", row, INPUTS),),
+        answer_field=answer or _guess("answer", row, ANSWERS),
+        gold_field=gold or next((name for name in GOLDS if name in row), None),
+        seed=seed,
+    )
 
 
 def _first_row(stream: Path) -> Mapping[str, Any]:
@@ -132,7 +131,10 @@ def _guess(what: str, row: Mapping[str, Any], names: tuple[str, ...]) -> str:
     return found
 
 
-def _only_task(config: Config) -> str:
+def _task(config: Config | None, name: str | None) -> str:
+    """The task to play. Raises :class:`CallerError` where there are several and none is named."""
+    if name is not None or config is None:
+        return name or "rehearsal"
     if len(config.tasks) > 1:
         raise CallerError(f"which task? name it with --task: {', '.join(task.name for task in config.tasks)}")
     return config.tasks[0].name
@@ -149,7 +151,7 @@ def _announce(plan: Plan) -> None:
     gold = f", gold {plan.gold_field}" if plan.gold_field is not None else ""
     order = "as recorded" if plan.seed is None else f"shuffled by seed {plan.seed}"
     note(f"input {', '.join(plan.input_fields)}; recorded answer {plan.answer_field}{gold}; rows {order}")
-    log = plan.storage / "log.db"
+    log = plan.storage / LOG_FILE
     if log.is_file():
         state = beside.fold(log).tasks.get(plan.task)
         done = state.counters.served_local + state.counters.served_remote if state is not None else 0
@@ -158,8 +160,7 @@ def _announce(plan: Plan) -> None:
         note(f"log in {plan.storage}")
 
 
-async def _played(plan: Plan, config: Config) -> RehearsalReport:
-    total = len(read_stream(plan))
+async def _played(plan: Plan, config: Config, total: int) -> RehearsalReport:
     begun = time.monotonic()
     columns = (
         BarColumn(bar_width=24),
