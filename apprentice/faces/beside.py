@@ -144,10 +144,13 @@ def records(
             yield record
 
 
-def last_position(path: Path) -> int:
-    """The position of the last record; 0 in an empty log."""
+def last_position(path: Path) -> int | None:
+    """The position of the last record; 0 in an empty log, None in one too damaged to say."""
     with _reader(path) as reader:
-        return int(reader.execute("SELECT max(position) FROM records").fetchone()[0] or 0)
+        try:
+            return int(reader.execute("SELECT max(position) FROM records").fetchone()[0] or 0)
+        except sqlite3.Error:
+            return None
 
 
 def _there(path: Path) -> Path:

@@ -170,10 +170,10 @@ def _good(verdict: replaying.Verdict, noted: Head | None, saved: Path | None) ->
 
 def _verdict(path: Path, noted: Head | None) -> replaying.Verdict:
     """The verdict, with a progress bar on a terminal. What looks bad on the way is looked at again, byte by byte."""
-    total, errors = beside.last_position(path), Console(stderr=True)
+    errors = Console(stderr=True)
     columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        bar = progress.add_task("", total=total)
+        bar = progress.add_task("", total=beside.last_position(path))
         watched = _Watched(path, lambda done: progress.update(bar, completed=done))
         try:
             verdict = replaying.verify(watched, noted)

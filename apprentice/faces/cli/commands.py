@@ -23,9 +23,7 @@ class Commands(TyperGroup):
         except (ApprenticeError, LogError) as error:
             complain(str(error))
         except sqlite3.Error as error:
-            complain(
-                f"the log cannot be read: {error}; `apprentice verify` names the first bad record, if it is damaged"
-            )
+            complain(f"the log cannot be read: {error}; `apprentice verify` names the first damaged record")
         except BrokenPipeError:
             raise  # whoever read the output has gone; that is no error of ours
         except OSError as error:
