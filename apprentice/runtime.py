@@ -231,7 +231,7 @@ class Runtime:
         trainer: ActorRef[Train] = scope.start(
             "trainer", lambda ref: TrainerDesk(ref, trainer=parts.trainer), policy=RestartPolicy(shutdown_s=0.2)
         )
-        datasets = LogDatasets(parts.log)
+        datasets = LogDatasets(parts.log, parts.redact)
         for task in self.config.tasks:
             ports = TaskPorts(
                 log=parts.log,

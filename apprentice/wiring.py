@@ -1,6 +1,6 @@
 """From the configuration to the parts of a runtime: settings, models, ports. The one place that knows all of them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +11,8 @@ from apprentice import evaluators
 from apprentice.alerts import LogSink, WebhookSink
 from apprentice.config import BudgetConfig, Config, ProviderConfig, TaskBudgetConfig, TaskConfig, ToolConfig, check
 from apprentice.errors import InvalidConfig
+from apprentice.privacy.build import redactors
+from apprentice.privacy.models import RedactingLocalModel, RedactingModel, redact_rows
 from apprentice.remote.anthropic import BASE_URL as ANTHROPIC_URL
 from apprentice.remote.anthropic import AnthropicModel
 from apprentice.remote.limits import RateLimiter
@@ -24,6 +26,7 @@ from apprentice_actors.ports import (
     AlertSink,
     Clock,
     Evaluator,
+    Example,
     LocalModel,
     Randomness,
     RemoteModel,
@@ -63,6 +66,8 @@ class Parts(msgspec.Struct, kw_only=True):
     local: LocalModel
     trainer: Trainer
     sinks: tuple[AlertSink, ...]
+    redact: Callable[[str, Example], Example]
+    """A task's training row as a trainer may see it."""
 
 
 def nano(amount: Decimal) -> int:
@@ -287,13 +292,15 @@ def assemble(config: Config, world: World) -> Parts:
     remote = world.remote or make_remote(config, clock, randomness)
     local = world.local or make_local(config)
     trainer = world.trainer or make_trainer(config)
+    screens = redactors(config)
     log = world.log or open_log(config.storage.path)
     return Parts(
         clock=clock,
         randomness=randomness,
         log=log,
-        remote=remote,
-        local=local,
+        remote=RedactingModel(remote, screens) if screens else remote,
+        local=RedactingLocalModel(local, screens) if screens else local,
         trainer=trainer,
         sinks=(*make_sinks(config), *world.sinks),
+        redact=redact_rows(screens),
     )

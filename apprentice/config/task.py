@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from apprentice.config.privacy import PrivacyConfig
 from apprentice.config.types import (
     Count,
     Dotted,
@@ -146,6 +147,7 @@ class TaskConfig(Section):
         0.2, description="Share of examples, chosen by hash of the input, that is never trained on."
     )
     budget: TaskBudgetConfig = Field(TaskBudgetConfig(), description="Caps of this task alone.")
+    privacy: PrivacyConfig = Field(PrivacyConfig(), description="Personal data that no model may see.")
     deadline_s: Seconds = Field(60.0, description="Seconds after which a request fails.")
     max_in_flight: Count = Field(1000, description="Requests under way at once; more are refused as overload.")
     max_output_tokens: Count = Field(1024, description="Longest answer of the remote model, in tokens.")
