@@ -98,8 +98,10 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 
     frame: Frame
     served_local: int
-    agreed_local: int
-    """Local answers that the teacher would have given too, in all compared fields."""
+    agreement_local: float | None
+    """Mean score of all local answers against the teacher's, as the evaluator scores the audited ones."""
+    same_local: int
+    """Local answers that agree with the teacher's in all compared fields."""
     audited_local: int
     """How many of them were compared."""
     example: str | None
@@ -266,7 +268,8 @@ class _Stage:
         return Ending(
             frame=frame,
             served_local=len(mine),
-            agreed_local=sum(score >= 1.0 for score in scores),
+            agreement_local=sum(scores) / len(scores) if scores else None,
+            same_local=sum(score >= 1.0 for score in scores),
             audited_local=sum(self._outputs[request][0].task == MAIN_TASK for request in audited),
             example=audited[-1] if audited else min(self._outputs, default=None),
             phases=tuple(r for r in frame.story if r.tag == v.PhaseChanged.TAG and r.stream == f"task/{MAIN_TASK}"),

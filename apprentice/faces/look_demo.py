@@ -177,10 +177,8 @@ def _estimate(main: Status, ending: Ending) -> Text:
 
 
 def _truth(ending: Ending) -> Text:
-    if not ending.served_local:
+    if ending.agreement_local is None:
         return Text("no local answer was served; give it more --requests", style="yellow")
-    right = ending.agreed_local / ending.served_local
-    text = Text(
-        f"{share(right, places=1)} of {ending.served_local:,} local answers are what the teacher would have said"
-    )
-    return text.append("  (only a demo can know)", style="dim")
+    text = Text(f"{share(ending.agreement_local, places=1)} over all {ending.served_local:,} local answers")
+    same = share(ending.same_local / ending.served_local, places=1)
+    return text.append(f", {same} of them the same in every compared field  (only a demo can know)", style="dim")

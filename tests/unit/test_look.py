@@ -129,7 +129,8 @@ def test_every_view_fits_the_terminal(width: int):
     ending = Ending(
         frame=frame(1000, (CHANGED,)),
         served_local=100,
-        agreed_local=97,
+        agreement_local=0.97,
+        same_local=94,
         audited_local=9,
         example=None,
         phases=(CHANGED,),
@@ -182,7 +183,9 @@ def test_the_plain_line_speaks_of_the_last_full_hundred():
 
 
 def test_a_demo_without_local_answers_says_what_to_do():
-    ending = Ending(frame=frame(9), served_local=0, agreed_local=0, audited_local=0, example=None, phases=())
+    ending = Ending(
+        frame=frame(9), served_local=0, agreement_local=None, same_local=0, audited_local=0, example=None, phases=()
+    )
     assert "give it more --requests" in text_of(ending_view(ending))
 
 

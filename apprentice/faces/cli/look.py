@@ -32,6 +32,8 @@ from apprentice_events.log import Record
 from apprentice_events.vocabulary import EVENTS
 
 FOLLOW_S = 0.5
+WORDS_MAX = 240
+"""Characters of an event's words; a whole configuration is longer."""
 
 TaskOption = Annotated[str | None, typer.Option("--task", "-t", metavar="TASK", help="Only this task.")]
 
@@ -147,7 +149,9 @@ def _put(record: Record, as_json: bool) -> None:
         (f"{who:<24} ", "cyan"),
         (f"{record.tag:<22} ", event_style(record.tag)),
     )
-    console().print(line.append(tell(record.event())), soft_wrap=True)
+    words = tell(record.event())
+    line.append(words if len(words) <= WORDS_MAX else f"{words[:WORDS_MAX]}… (all of it with --json)")
+    console().print(line, soft_wrap=True)
 
 
 def _plain(record: Record) -> dict[str, Any]:
