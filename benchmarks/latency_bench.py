@@ -29,6 +29,7 @@ from benchmarks.task import MODEL, make_config, make_world, ticket
 
 CALLERS = (1, 16, 64)
 TASK = "task-0"
+COLD = "cold start"
 FRONTIER_S = 0.25
 """A quick answer of a frontier model; real ones take longer."""
 ROUNDS = 3
@@ -133,8 +134,8 @@ async def _warmed(act: Act, callers: int, requests: int, log: TimedLog | None = 
 async def run_latency(*, quick: bool = False, folder: Path | None = None) -> dict[str, Any]:
     """All routes at 1, 16 and 64 callers, before a frontier of 250 ms and before one that answers at once.
 
-    ``commits_ms`` is the median time of the commits (two, or one); ``commits_share`` is their share of the added
-    median, or of the whole where nothing is added.
+    ``commits_ms`` is the median time of the commits: two of a cold start, one of a local answer. ``commits_share`` is
+    their share of the median that a cold start adds, or of the whole median of a local answer.
     """
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(dir=folder or Path.cwd()) as name:
@@ -177,7 +178,7 @@ async def _compare(url: str, at: Path, callers: int, requests: int, rounds: int)
     local = statistics.mean(one.local for one in seen)
     return [
         _row(callers, "bare httpx", [(one.bare, one.bare, 0.0) for one in seen]),
-        _row(callers, "cold start", [(one.cold, one.bare, 2 * one.cold_commit_ms) for one in seen]),
+        _row(callers, COLD, [(one.cold, one.bare, 2 * one.cold_commit_ms) for one in seen]),
         _row(callers, f"steady ({local:.0%} local)", [(one.steady, one.bare, one.steady_commit_ms) for one in seen]),
     ]
 
@@ -200,5 +201,5 @@ def _row(callers: int, route: str, rounds: Sequence[tuple[Load, Load, float]]) -
         "commits_ms": round(commits_ms, 2),
         "commits_share": "-",
     }
-    whole = row["added_p50_ms"] if row["added_p50_ms"] > 0 else row["p50_ms"]
-    return row | {"commits_share": f"{commits_ms / whole:.0%}"} if commits_ms else row
+    whole = row["added_p50_ms"] if route == COLD else row["p50_ms"]
+    return row | {"commits_share": f"{commits_ms / whole:.0%}"} if commits_ms and whole > 0 else row
