@@ -154,8 +154,8 @@ def test_a_task_that_is_isolated_does_not_hold_up_closing():
 def test_with_the_remote_down_the_configuration_decides(fallback, answered):
     async def program(world):
         async with world.open() as runtime:
+            world.frontier.fail_next(Fault.unauthorized)
             with pytest.raises(RemoteUnavailable):  # in the cold start there is nobody else to ask
-                world.frontier.fail_next(Fault.unauthorized)
                 await runtime.submit("task_0", {"text": "cold"})
             await world.drive(runtime, Traffic(requests=55, settle=True))
             assert runtime.status("task_0").phase == "reinforcement"
