@@ -51,6 +51,16 @@ def test_the_readme_lists_every_command_and_no_other():
     assert named == commands
 
 
+def test_options_of_commands_exist():
+    commands = get_command(app).commands
+    lines = [line.strip() for line in re.findall(r"apprentice [a-z]+[^`\n]*", read("README.md"))]
+    used = {(line.split()[1], option) for line in lines for option in re.findall(r"--[a-z-]+", line)}
+    used |= {("config", "--check")}  # stands apart from its command in the table
+    assert len(used) > 3
+    known = {(name, option) for name, one in commands.items() for each in one.params for option in each.opts}
+    assert used - known == set()
+
+
 def test_the_example_calls_what_exists_as_it_wants_to_be_called():
     runtime = [call for call in example() if isinstance(call.func.value, ast.Name) and call.func.value.id == "runtime"]
     assert {call.func.attr for call in runtime} == {"submit", "explain", "status", "correct"}
