@@ -2,17 +2,18 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
 from apprentice import errors, reading
 from apprentice.config import Config, TaskConfig
 from apprentice.config import load as load_config
+from apprentice.opening import Opening as Opening
+from apprentice.privacy import erasure
 from apprentice.public_errors import public_denial, public_log_error
 from apprentice.results import Explanation, Report, Result, Status
 from apprentice.schema import ANY_OBJECT
@@ -81,13 +82,27 @@ class Runtime:
         self._closed = False
 
     @classmethod
-    def open(cls, config: Config | str | Path = "apprentice.yaml", *, world: World | None = None) -> "Opening":
+    def open(cls, config: Config | str | Path = "apprentice.yaml", *, world: World | None = None) -> "Opening[Self]":
         """Open a runtime; to be awaited, or used with ``async with``, which also closes it.
 
         ``world`` brings parts from outside (a clock, a log, models) for tests and embedders.
         Raises :class:`InvalidConfig`, :class:`MissingExtra`, :class:`LogBusy`, :class:`LogCorrupt`.
         """
-        return Opening(config, world or World())
+        return Opening(partial(cls._opened, config, world or World()))
+
+    @classmethod
+    async def _opened(cls, config: Config | str | Path, world: World) -> Self:
+        known = config if isinstance(config, Config) else load_config(config)
+        try:
+            runtime = cls(known, assemble(known, world))
+        except log_errors.LogError as error:
+            raise public_log_error(error) from error
+        try:
+            await runtime._start()
+        except BaseException as error:
+            await asyncio.shield(runtime.close(f"could not be opened: {type(error).__name__}"))
+            raise
+        return runtime
 
     # ------------------------------------------------------------ asking
 
@@ -162,6 +177,23 @@ class Runtime:
         )  # a wrong action is a ValidationError that lists the right ones
         await self._tell_person(task, self._task(task)[1], command, ())
 
+    async def erase(self, request_id: str, reason: str) -> erasure.Erasure:
+        """Delete what a request held: input, answers, corrections, comments. Waits until the request is over.
+
+        Versions that learned from it are named, and an alert stands until they are retired. Erasing again is fine.
+        Raises :class:`UnknownRequest`, :class:`DeadlineExceeded`.
+        """
+        task, _ = await self._request(request_id)
+        _, ref = self._task(task)
+        under_way = partial(self._under_way, task, request_id)
+        await erasure.landed(request_id, under_way, self._parts.clock, self._patience_s())
+        found = await erasure.trace(self._parts.log, task, request_id)
+        if found.fresh:
+            command = c.EraseAsked(request=request_id, bodies=found.fresh, versions=found.versions, reason=reason)
+            await self._tell_person(task, ref, command, ())
+        gone = await erasure.erase_bodies(self._parts.log, found.bodies)
+        return erasure.Erasure(request_id=request_id, bodies=gone, versions=found.versions)
+
     # ------------------------------------------------------------ looking
 
     def status(self, task: str) -> Status:
@@ -192,12 +224,12 @@ class Runtime:
         self._task(task)
         return self._supervisors[task].ports.evaluator
 
-    async def trained(self) -> None:
-        """Wait until no version is being trained or examined.
+    async def paced(self, in_flight: int) -> None:
+        """Wait until no version is being trained and at most ``in_flight`` requests are under way, shadows included.
 
-        For rehearsals and scripts; an application that never pauses has no use for it.
+        For rehearsals and scripts that play requests faster than they ever came; an application has no use for it.
         """
-        while any(_learning(one) for one in self._serving()):
+        while any(_learning(one) or len(one.live) > in_flight for one in self._serving()):
             await self._parts.clock.sleep(POLL_S)
 
     async def settled(self) -> None:
@@ -210,6 +242,7 @@ class Runtime:
     async def _start(self) -> None:
         parts, scope = self._parts, self._scope
         await self._rebuild_spend()
+        await erasure.finish(parts.log, [self.config.local.model_dir / task.name for task in self.config.tasks])
         await self._note(runtime_started(parts.log))
         await scope.__aenter__()
         patient = RestartPolicy(shutdown_s=self._patience_s())
@@ -318,6 +351,9 @@ class Runtime:
     def _serving(self) -> list[TaskSupervisor]:
         return [one for name, one in self._supervisors.items() if name not in self._down]
 
+    def _under_way(self, task: str, request_id: str) -> bool:
+        return request_id in self._supervisors[task].live or request_id in self._state(task).flights
+
     def _state(self, task: str) -> TaskState:
         return self._supervisors[task].state
 
@@ -361,38 +397,3 @@ class Runtime:
 
 def _learning(task: TaskSupervisor) -> bool:
     return task.state.versions.job is not None or task.state.versions.candidate is not None
-
-
-class Opening:
-    """A runtime about to be opened: await it, or enter it."""
-
-    def __init__(self, config: Config | str | Path, world: World) -> None:
-        self._config = config
-        self._world = world
-        self._runtime: Runtime | None = None
-
-    def __await__(self) -> Generator[Any, None, Runtime]:
-        return self._open().__await__()
-
-    async def _open(self) -> Runtime:
-        config = self._config if isinstance(self._config, Config) else load_config(self._config)
-        try:
-            runtime = Runtime(config, assemble(config, self._world))
-        except log_errors.LogError as error:
-            raise public_log_error(error) from error
-        try:
-            await runtime._start()
-        except BaseException as error:
-            await asyncio.shield(runtime.close(f"could not be opened: {type(error).__name__}"))
-            raise
-        return runtime
-
-    async def __aenter__(self) -> Runtime:
-        self._runtime = await self._open()
-        return self._runtime
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._runtime is not None:
-            await self._runtime.close()

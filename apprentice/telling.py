@@ -32,6 +32,7 @@ _WORDS: dict[type[v.Event], Callable[[Any], str]] = {
     v.RequestRecovered: lambda e: f"closed after a crash, ${dollars(e.charged_nd)} charged: {e.reason}",
     v.RemoteScored: lambda e: f"{e.version} compared with the remote: score {e.score:.2f}, by chance {e.chance:.2f}",
     v.AuditMissed: lambda e: f"no comparison: {e.reason}",
+    v.BodyErased: lambda e: f"a body was erased: {e.reason}",
     v.ExampleCollected: lambda e: f"kept as an example ({e.source}{', held out' if e.holdout else ''})",
     v.PhaseChanged: lambda e: f"{e.before} → {e.after}: {e.reason}",
     v.GateChanged: lambda e: f"gate {_step(e.before)} → {_step(e.after)}: {e.reason}",

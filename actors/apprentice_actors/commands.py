@@ -210,13 +210,22 @@ class OperatorAsked(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = "the operator asked"
 
 
+class EraseAsked(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of ``bodies`` shall go; ``versions`` were trained, or are being trained, on it."""
+
+    request: str
+    bodies: tuple[Digest, ...]
+    versions: tuple[str, ...]
+    reason: str
+
+
 class Review(msgspec.Struct, frozen=True, kw_only=True):
     """Look at the standing rules again (sent at start and after a changed configuration)."""
 
 
 type RequestCommand = Submit | Reserved | ReservationRefused | LocalReturned | RemoteReturned | Scored | ScoringFailed
 type TrainingCommand = TrainingBegan | TrainingMoved | TrainingDone | TrainingBroke | ValidationDone | ValidationBroke
-type PersonCommand = CorrectionGiven | FeedbackGiven | OperatorAsked | Review
+type PersonCommand = CorrectionGiven | FeedbackGiven | OperatorAsked | EraseAsked | Review
 type Command = RequestCommand | TrainingCommand | PersonCommand
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from apprentice_events.task_state import TaskState
 
 from . import commands as c
-from . import journey, lessons
+from . import erasing, journey, lessons
 from .decision import NOTHING, Decision
 from .settings import TaskSettings
 
@@ -38,6 +38,7 @@ _TABLE: dict[type[Any], Decide] = {
     c.CorrectionGiven: lessons.correction_given,
     c.FeedbackGiven: lessons.feedback_given,
     c.OperatorAsked: lessons.operator_asked,
+    c.EraseAsked: erasing.erase_asked,
     c.Review: _review,
 }
 

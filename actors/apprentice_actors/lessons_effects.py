@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+DATA = "data"
+"""The folder of a task's datasets, beside its versions."""
 HELD_OUT_ROWS_MAX = 500
 ANSWERS_AT_ONCE = 8
 LOAD_S = 600.0
@@ -33,14 +36,34 @@ def folder_of(task: "TaskSupervisor", version: str) -> Path:
     return task.spec.model_dir / name / number
 
 
+def discard_data(folder: Path) -> None:
+    """Remove the datasets in ``folder``: they hold what people wrote, and no training needs them any more."""
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        logger.error("%s holds inputs of people and cannot be removed (%s); delete it by hand", folder, error)
+
+
 async def train(task: "TaskSupervisor", effect: c.StartTraining) -> c.Command | None:
-    """Build the dataset, hold the slot, train. A job that the runtime's end cuts off is closed by the next recovery."""
+    """Build the dataset, hold the slot, train. Whatever comes of it, the dataset does not stay."""
+    folder = folder_of(task, effect.version)
+    data = folder.parent / DATA / folder.name
+    try:
+        return await _train(task, effect, data)
+    finally:
+        discard_data(data)
+
+
+async def _train(task: "TaskSupervisor", effect: c.StartTraining, data: Path) -> c.Command | None:
+    """A job that the runtime's end cuts off is closed by the next recovery."""
     known = task.state.versions.known[effect.version]
     folder = folder_of(task, effect.version)
     try:
         dataset = await task.ports.datasets.build(
             task.spec.name,
-            folder.parent / "data" / folder.name,
+            data,
             fresh_after=task.state.versions.trained_examples,
             upto=known.examples,
         )
@@ -116,7 +139,7 @@ async def validate(task: "TaskSupervisor", effect: c.Validate) -> c.Command:
         gate = asyncio.Semaphore(ANSWERS_AT_ONCE)
         scored = [_score_row(task, effect, row, gate) for row in rows]
         results = await asyncio.gather(*scored)
-    except (LocalFailure, ActorStopped, MailboxClosed, TimeoutError) as error:
+    except (LocalFailure, TrainingFailure, ActorStopped, MailboxClosed, TimeoutError) as error:
         return c.ValidationBroke(version=effect.version, reason=str(error))
     return c.ValidationDone(version=effect.version, incumbent=effect.incumbent, rows=tuple(results))
 

@@ -13,6 +13,7 @@ from apprentice_events.task_state import TaskState
 from . import commands as c
 from .decision import NOTHING, Decision
 from .epochs import restarted
+from .erasing import watch_erased
 from .lessons import STRIKES, trigger
 from .policy.certificate import certificates, log_wealths
 from .policy.correlation import Correlation, correlation, wilson, window
@@ -360,4 +361,5 @@ RULES: tuple[Rule, ...] = (
     retire_versions,
     watch_audits,
     watch_shadow,
+    watch_erased,
 )

@@ -141,7 +141,7 @@ class SimulatedWorld:
         self.local = self._student()
         self.trainer = self._trainer()
 
-    def open(self) -> Opening:
+    def open(self) -> Opening[Runtime]:
         """A runtime in this world; the log goes on where the last runtime left it."""
         self.memory.reopen()
         self.local, self.trainer = self._student(), self._trainer()

@@ -374,6 +374,7 @@ _FOLDS: dict[type[v.Event], Fold] = {
     v.AdapterPromoted: _champion,
     v.AdapterRolledBack: _champion,
     v.AdapterRetired: _version,
+    v.BodyErased: _version,
     v.BudgetReserved: _reserved,
     v.BudgetSettled: _settled,
     v.BudgetReleased: _released,

@@ -72,6 +72,8 @@ class VersionsState(msgspec.Struct, kw_only=True):
     failed_at: int = 0
     """Examples at the last failure: the next attempt waits for a batch more."""
     paired: Paired | None = None
+    saw_erased: list[str] = msgspec.field(default_factory=list)
+    """Versions that learned from content which was erased later, in the order in which that became known."""
 
     def compare(self, champion: str, score: float, rival: str, rival_score: float) -> None:
         """Fold one live pair of scores; pairs of versions that no longer face each other are passed over."""
@@ -124,6 +126,8 @@ def fold_version(state: VersionsState, event: v.Event, examples: int) -> None:
             _promote(state, event.version, event.before)
         case v.AdapterRolledBack():
             _roll_back(state, event)
+        case v.BodyErased():
+            state.saw_erased += [name for name in event.versions if name not in state.saw_erased]
         case v.AdapterRetired():
             state.known[event.version].status = "retired"
             if state.rival == event.version:

@@ -639,8 +639,10 @@ class BodyErased(Event, frozen=True, kw_only=True):
     TAG = "body_erased"
     body: Digest
     reason: str
+    request: str | None = None
+    """The request that the body belonged to."""
     versions: tuple[str, ...] = ()
-    """Trained versions that saw the content."""
+    """Versions whose training data held the content: trained before the erasure, or being trained at that time."""
 
 
 @recorded
