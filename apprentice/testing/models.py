@@ -162,6 +162,8 @@ class ScriptedTrainer:
         self._closed = False
         self.jobs: list[TrainingJob] = []
         """All jobs that were asked for, for assertions."""
+        self.datasets: list[tuple[tuple[Example, ...], tuple[Example, ...]]] = []
+        """The rows to train on and the held-out ones of every job; the files are gone when a job has ended."""
 
     async def train(self, job: TrainingJob, progress: Callable[[float, str], None]) -> TrainedVersion:
         """Wait, then write the version or fail, as scripted."""
@@ -169,6 +171,7 @@ class ScriptedTrainer:
             raise TrainingFailure(f"{job.version} cannot be trained: the trainer is closed")
         self.jobs.append(job)
         rows, held_out = _rows(job.train_file), _rows(job.calibration_file)
+        self.datasets.append((tuple(rows), tuple(held_out)))
         if not rows:
             raise TrainingFailure(f"{job.version} could not be trained: {job.train_file} has no rows; collect some")
         if {_spell(row.input) for row in rows} & {_spell(row.input) for row in held_out}:

@@ -225,21 +225,27 @@ def test_08_a_poisoned_version_never_serves_for_long(seed):
 
 
 def test_09_held_out_inputs_are_never_trained_on():
+    trained, held = [], []
+
     async def program(world):
         async with world.open() as runtime:
-            for begin in (0, 1000):  # the same tickets again, spelled differently: no second side for them
-                asked = await world.drive(runtime, Traffic(requests=150, burst=5), begin=0)
+            train = world.trainer.train
+
+            async def watched(job, progress):
+                trained.append(_hashes(job.train_file))
+                held.append(_hashes(job.calibration_file))
+                return await train(job, progress)
+
+            world.trainer.train = watched
+            for blanks in (1, 2):  # the same tickets again, spelled differently: no second side for them
+                asked = await world.drive(runtime, Traffic(requests=150, burst=5))
                 for one in asked[:40]:
-                    await runtime.submit("task_0", {"text": one.given["text"].upper() + " " * (1 + begin // 1000)})
+                    await runtime.submit("task_0", {"text": one.given["text"].upper() + " " * blanks})
             await runtime.settled()
-            trained, held = set(), set()
-            for job in world.trainer.jobs:
-                trained |= _hashes(job.train_file)
-                held |= _hashes(job.calibration_file)
-            assert len(world.trainer.jobs) >= 2
-            assert held
-            assert trained
-            assert trained & held == set()
+        assert len(trained) >= 2
+        assert all(trained)
+        assert all(held)
+        assert set().union(*trained) & set().union(*held) == set()
 
     simulate(program, Options(config={"local": {"fine_tune_batch_size": 50}}, outcomes=("learning",), skill=0.5))
 
