@@ -209,7 +209,7 @@ class _Stage:
 
         async def caller() -> None:
             for number, one in waiting:
-                await self._runtime.trained()
+                await self._runtime.paced(8)
                 result = await self._runtime.submit(one.task, one.sample.given, key=f"demo-{number}")
                 self._outputs[result.request_id] = (one, result.output)
                 self._count()

@@ -15,6 +15,7 @@ from .decision import NOTHING, Decision
 from .epochs import restarted
 from .erasing import watch_erased
 from .lessons import STRIKES, trigger
+from .policy.burst import worthwhile
 from .policy.certificate import certificates, log_wealths
 from .policy.correlation import Correlation, correlation, wilson, window
 from .policy.drift import drift_verdict, shift_verdict
@@ -233,7 +234,7 @@ def _end_coaching(state: TaskState, reason: str) -> tuple[v.Event, ...]:
 
 
 def move_rate(state: TaskState, settings: TaskSettings) -> Decision:
-    """One small step per comparison towards the rate that the correlation calls for."""
+    """One small step per comparison towards the rate that the correlation, or a burst that pays, calls for."""
     if state.phase != "steady_state" or state.coaching is not None:
         return NOTHING
     if state.evidence.comparisons <= state.rate_moved_at:
@@ -244,10 +245,14 @@ def move_rate(state: TaskState, settings: TaskSettings) -> Decision:
     held = held_correlation(state.rate_correlation, found.value, settings.trend_sensitivity)
     floor = rate_floor(settings)
     target = target_rate(held, settings.phase2_to_phase3, floor, settings.decay)
+    reason = f"correlation {held:.3f} calls for {target:.3f}; at most 0.05 a comparison"
+    burst = worthwhile(state.evidence, state.certified, state.gate or 0.0, target, state.counters.requests)
+    if burst is not None:
+        target = 1.0
+        reason = f"opening the step {burst.step:g} costs about {burst.price:.0f} calls and saves {burst.saving:.0f}"
     after = applied_rate(state.rate, target, floor=floor)
     if after == state.rate:
         return NOTHING
-    reason = f"correlation {held:.3f} calls for {target:.3f}; at most 0.05 a comparison"
     return Decision(
         (v.SamplingRateChanged(before=state.rate, after=after, target=target, correlation=held, reason=reason),)
     )

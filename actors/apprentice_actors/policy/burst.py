@@ -1,0 +1,85 @@
+"""Bursts: whether to buy comparisons above the gate so that the next step opens sooner. Pure.
+
+A step grows its evidence at the audit rate. Buying every comparison for a while costs the share of requests that is
+served locally now; opening a step saves the share between it and the gate, from then on. How long "from then on" will be
+nobody knows; the guess is as long as the task has lasted (Lindy's rule). The rate depends on the past alone, so
+certificates stay valid whatever this decides.
+"""
+
+from math import log1p
+
+import msgspec
+
+from apprentice_events.evidence import Evidence
+
+from .certificate import STAKES, log_thresholds, log_wealths
+
+RECENT = 200
+"""Newest comparisons that the shares and the loss of a step are estimated from."""
+
+
+class Burst(msgspec.Struct, frozen=True, kw_only=True):
+    """A burst that pays: the step it opens, and both sides of the bargain in remote calls."""
+
+    step: float
+    price: float
+    saving: float
+
+
+def worthwhile(evidence: Evidence, held: list[float], gate: float, rate: float, requests: int) -> Burst | None:
+    """The burst with the best bargain, None if none pays.
+
+    ``held`` are the certified steps, ``gate`` is the one in force, ``rate`` the audit rate without a burst and
+    ``requests`` how many the task has had.
+    """
+    recent = _recent(evidence)
+    if not recent:
+        return None
+    served = _share(evidence, recent, gate)
+    wealths = dict(zip(evidence.gates, log_wealths(evidence), strict=True))
+    best: Burst | None = None
+    for step, threshold in log_thresholds(evidence, held).items():
+        if step >= gate:
+            continue
+        share = _share(evidence, recent, step)
+        growth = _growth(evidence, recent, step)
+        if growth <= 0.0 or share <= served:
+            continue
+        calls = max(threshold - wealths[step], 0.0) / growth / share
+        price, saving = calls * served * (1.0 - rate), (share - served) * (1.0 - rate) * requests
+        if price < saving and (best is None or saving - price > best.saving - best.price):
+            best = Burst(step=step, price=price, saving=saving)
+    return best
+
+
+type _Recent = list[tuple[int, float, float]]
+"""Index of the band, weight ``1 / q``, score."""
+
+
+def _recent(evidence: Evidence) -> _Recent:
+    seen = [
+        (one.ordinal, index, one.weight, one.score) for index, band in enumerate(evidence.bands) for one in band.window
+    ]
+    seen.sort()
+    return [(index, weight, score) for _, index, weight, score in seen[-RECENT:]]
+
+
+def _share(evidence: Evidence, recent: _Recent, step: float) -> float:
+    """Share of requests whose answers clear ``step``."""
+    bands = _bands(evidence, step)
+    return sum(weight for index, weight, _ in recent if index < bands) / sum(weight for _, weight, _ in recent)
+
+
+def _growth(evidence: Evidence, recent: _Recent, step: float) -> float:
+    """Nats that one comparison at ``step`` adds in mean, with the stake that suits its present loss best."""
+    bands = _bands(evidence, step)
+    weight = sum(weight for index, weight, _ in recent if index < bands)
+    if weight <= 0.0:
+        return 0.0
+    loss = sum(weight * (1.0 - score) for index, weight, score in recent if index < bands) / weight
+    epsilon = 1.0 - evidence.guarantee
+    return max(loss * log1p(-stake) - log1p(-epsilon * stake) for stake in STAKES)
+
+
+def _bands(evidence: Evidence, step: float) -> int:
+    return sum(gate >= step for gate in evidence.gates)
