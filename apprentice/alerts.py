@@ -3,6 +3,8 @@
 import httpx
 import structlog
 
+from apprentice.remote.secrets import TELLING_LENGTH, Secret, detached
+
 logger = structlog.get_logger("apprentice.alerts")
 
 
@@ -23,8 +25,14 @@ class WebhookSink:
     """Alerts posted as JSON. Implements :class:`apprentice_actors.ports.AlertSink`; the herald notes failures."""
 
     def __init__(self, url: str, *, timeout_s: float = 10.0) -> None:
-        self._url = url
+        """``url`` is treated as a secret: for many services, who knows it may post."""
+        self._url, self._login = detached(url)
         self._timeout_s = timeout_s
+        address = httpx.URL(self._url)
+        self._host = address.host
+        path = address.raw_path.decode()
+        telling = (path, *(self._login or ()))
+        self._secrets = [Secret(part, "alerts.webhook") for part in telling if len(part) >= TELLING_LENGTH]
 
     async def raised(self, task: str | None, alert: str, severity: str, message: str) -> None:
         """``{"state": "raised", task, alert, severity, message}``. Raises ``httpx.HTTPError``."""
@@ -36,5 +44,11 @@ class WebhookSink:
         await self._post({"state": "cleared", "task": task, "alert": alert})
 
     async def _post(self, body: dict[str, str | None]) -> None:
-        async with httpx.AsyncClient(timeout=self._timeout_s) as client:
-            (await client.post(self._url, json=body)).raise_for_status()
+        auth = httpx.BasicAuth(*self._login) if self._login is not None else None
+        try:
+            async with httpx.AsyncClient(timeout=self._timeout_s, auth=auth) as client:
+                status = (await client.post(self._url, json=body)).status_code
+        except httpx.HTTPError as error:  # its own words, and its request, hold the address
+            raise httpx.HTTPError(f"the webhook at {self._host} failed with {type(error).__name__}") from None
+        if not 200 <= status < 300:
+            raise httpx.HTTPError(f"the webhook at {self._host} answered with status {status}; check alerts.webhook")

@@ -71,6 +71,7 @@ class ProviderConfig(Section):
         None,
         description="The address of the API; needed for azure and openai_compatible.",
         json_schema_extra={"default_text": "the provider's own"},
+        repr=False,  # it may hold a password
     )
     max_concurrent: Count = Field(64, description="Calls to this provider under way at once.")
     requests_per_minute: Count | None = Field(
@@ -227,7 +228,11 @@ class StorageConfig(Section):
 class AlertsConfig(Section):
     """Where alerts go, beside the program's own log."""
 
-    webhook: Url | None = Field(None, description="An address that alerts are posted to as JSON.")
+    webhook: Url | None = Field(
+        None,
+        description="An address that alerts are posted to as JSON.",
+        repr=False,  # for many services, who knows it may post
+    )
 
 
 class Config(Section):

@@ -14,6 +14,8 @@ from apprentice.config.yaml_file import spell
 from apprentice.notation import SchemaError, nearest
 
 _FOUND_MAX = 60
+_LOGIN = re.compile(r"//[^/\s]*@")
+"""Name and password in an address, which no error may show."""
 
 
 def located(where: Where, text: str, lines: Mapping[Where, int]) -> str:
@@ -33,7 +35,7 @@ def found(value: Any) -> str:
         return "a mapping"
     if isinstance(value, list | tuple):
         return "a list"
-    text = str(value)
+    text = _LOGIN.sub("//…@", str(value))
     return f"`{text}`" if len(text) <= _FOUND_MAX else f"`{text[:_FOUND_MAX]}…`"
 
 

@@ -9,6 +9,8 @@ go through the Clock port.
 """
 
 import asyncio
+import logging
+import traceback
 from typing import Any
 
 import httpx
@@ -18,9 +20,11 @@ from apprentice.remote.limits import REQUESTS, LimitReached, RateLimiter
 from apprentice.remote.pricing import Price
 from apprentice.remote.prompt import NotAnObject, parse_object
 from apprentice.remote.retry import Backoff, may_retry, retry_after_s
-from apprentice.remote.secrets import redact
+from apprentice.remote.secrets import detached, redact, redact_bytes, redact_object
 from apprentice.remote.wire import Completion, Malformed, WireFormat
 from apprentice_actors.ports import Clock, Question, Randomness, RemoteAnswer, RemoteFailure, RemoteFailureKind
+
+logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 10.0
 UNSEEN_TOKENS = 500
@@ -81,7 +85,9 @@ class HttpModel:
         self._wire = wire
         self._model = model
         self._price = price
-        self._url = base_url.rstrip("/") + wire.path
+        bare_url, self._login = detached(base_url)
+        self._url = bare_url.rstrip("/") + wire.path
+        self._auth = httpx.BasicAuth(*self._login) if self._login is not None else httpx.USE_CLIENT_DEFAULT
         self._max_attempts = max_attempts
         self._limiter = limiter
         self._clock = clock
@@ -111,12 +117,23 @@ class HttpModel:
 
     async def answer(self, question: Question, *, timeout_s: float) -> RemoteAnswer:
         """Ask once, trying again what was certainly not billed. Raises :class:`RemoteFailure`."""
-        started = self._clock.monotonic()
-        deadline = started + timeout_s
+        deadline = self._clock.monotonic() + timeout_s
         body = self._wire.encode(question)
         if timeout_s <= 0:
             raise self._unavailable("the deadline had passed before it was asked")
         ceiling_nd = self._ceiling_nd(body, question.max_output_tokens)
+        try:
+            return await self._answered(question, body, ceiling_nd, deadline)
+        except RemoteFailure:
+            raise
+        except Exception as error:
+            # A defect, here or in the wire format. What it says may hold the key, so it is told in our own words.
+            logger.error("asking %s failed:\n%s", self._name, redact("".join(traceback.format_exception(error))))
+            reason = f"the adapter failed with {type(error).__name__}"
+            raise self._perhaps_billed("interrupted", reason, ceiling_nd) from None
+
+    async def _answered(self, question: Question, body: bytes, ceiling_nd: int, deadline: float) -> RemoteAnswer:
+        started = self._clock.monotonic()
         attempt = 0
         while True:
             attempt += 1
@@ -156,6 +173,7 @@ class HttpModel:
                     self._url,
                     content=body,
                     headers=self._wire.headers(),
+                    auth=self._auth,
                     timeout=timeout,
                     extensions={"trace": progress.trace},
                 )
@@ -164,16 +182,17 @@ class HttpModel:
                 return _Failed(self._unavailable("no connection stood before the deadline"), retry=False)
             raise self._perhaps_billed("timeout", "no complete response came before the deadline", ceiling_nd) from None
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            message = f"{self._name}: {self._url!r} is not a web address ({error}); correct the base URL in the config"
+            wrong = f"{self._url!r} is not a web address ({redact(str(error))})"
+            message = f"{self._name}: {wrong}; correct the base URL in the config"
             raise RemoteFailure("bad_request", message) from None
         except _NOT_SENT as error:
             return _Failed(self._unavailable(_describe(error)), retry=True)
         except httpx.TransportError as error:
             if not progress.perhaps_sent:
                 return _Failed(self._unavailable(_describe(error)), retry=True)
-            raise self._perhaps_billed("interrupted", _describe(error), ceiling_nd) from error
+            raise self._perhaps_billed("interrupted", _describe(error), ceiling_nd) from None
         except httpx.DecodingError as error:
-            raise self._perhaps_billed("interrupted", _describe(error), ceiling_nd) from error
+            raise self._perhaps_billed("interrupted", _describe(error), ceiling_nd) from None
 
     def _read(self, response: httpx.Response, ceiling_nd: int) -> Completion | _Failed:
         now_ns = self._clock.now_ns()
@@ -183,7 +202,7 @@ class HttpModel:
                 return self._wire.decode(response.content)
             except Malformed as error:
                 raise RemoteFailure("invalid", f"{self._name}: {redact(str(error))}", cost_nd=ceiling_nd) from None
-        rejection = self._wire.reject(response.status_code, response.content)
+        rejection = self._wire.reject(response.status_code, redact_bytes(response.content))
         after_s = retry_after_s(response.headers, now_ns)
         may = may_retry(response.status_code, response.headers, rejection.retry)
         retry = may and rejection.kind != "spend_limit"
@@ -203,8 +222,8 @@ class HttpModel:
         except NotAnObject as error:
             raise RemoteFailure("invalid", f"{self._name}: {error}", cost_nd=cost_nd, usage=usage) from None
         return RemoteAnswer(
-            output=output,
-            model=completion.model,
+            output=redact_object(output),
+            model=redact_object(completion.model),
             usage=usage,
             cost_nd=cost_nd,
             latency_ms=latency_ms,
