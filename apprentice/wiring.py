@@ -3,21 +3,18 @@
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from apprentice import evaluators
 from apprentice.alerts import LogSink, WebhookSink
-from apprentice.config import BudgetConfig, Config, ProviderConfig, TaskBudgetConfig, TaskConfig, ToolConfig, check
+from apprentice.config import BudgetConfig, Config, TaskBudgetConfig, TaskConfig, ToolConfig, check
 from apprentice.errors import InvalidConfig
 from apprentice.privacy.build import redactors
 from apprentice.privacy.models import RedactingLocalModel, RedactingModel, redact_rows
-from apprentice.remote.anthropic import BASE_URL as ANTHROPIC_URL
-from apprentice.remote.anthropic import AnthropicModel
-from apprentice.remote.limits import RateLimiter
-from apprentice.remote.pricing import Price, PriceTable
-from apprentice.remote.secrets import Secret
+from apprentice.remote.pricing import PriceTable
+from apprentice.remote.providers import PROVIDERS
 from apprentice.schema import ANY_OBJECT
 from apprentice.system import SystemClock, SystemRandomness
 from apprentice.version import __version__
@@ -194,38 +191,7 @@ def check_providers(config: Config) -> PriceTable:
     }
     table = PriceTable.load().with_overrides(overrides, checked="the configuration")
     check(config, known_price=lambda provider, model: table.find(provider, model) is not None)
-    if config.remote.provider not in _PROVIDERS:
-        known = ", ".join(sorted(_PROVIDERS))
-        raise InvalidConfig([f"remote.provider: {config.remote.provider} cannot teach yet; choose one of: {known}"])
     return table
-
-
-class _MakeRemote(Protocol):
-    def __call__(self, config: ProviderConfig, price: Price, clock: Clock, randomness: Randomness) -> RemoteModel: ...
-
-
-def _anthropic(config: ProviderConfig, price: Price, clock: Clock, randomness: Randomness) -> RemoteModel:
-    limiter = RateLimiter(clock, max_concurrent=config.max_concurrent, requests_per_minute=config.requests_per_minute)
-    return AnthropicModel(
-        config.model,
-        _key(config),
-        price,
-        limiter=limiter,
-        clock=clock,
-        randomness=randomness,
-        base_url=str(config.base_url) if config.base_url is not None else ANTHROPIC_URL,
-        max_attempts=config.max_attempts,
-    )
-
-
-_PROVIDERS: Mapping[str, _MakeRemote] = {"anthropic": _anthropic}
-
-
-def _key(config: ProviderConfig) -> Secret:
-    if config.api_key_file is not None:
-        return Secret.from_file(config.api_key_file)
-    assert config.api_key_env is not None, "the configuration names the usual variable where none is given"
-    return Secret.from_env(config.api_key_env)
 
 
 def make_remote(config: Config, clock: Clock, randomness: Randomness) -> RemoteModel:
@@ -233,7 +199,7 @@ def make_remote(config: Config, clock: Clock, randomness: Randomness) -> RemoteM
     remote = config.remote
     price = check_providers(config).find(remote.provider, remote.model)
     assert price is not None, "check_providers found a price"
-    return _PROVIDERS[remote.provider](remote, price, clock, randomness)
+    return PROVIDERS[remote.provider](remote, price, clock, randomness)
 
 
 def make_local(config: Config) -> LocalModel:

@@ -7,19 +7,21 @@ has its own price. A refusal or a cut-off answer comes under status 200 and is b
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import httpx
 import msgspec
 
 from apprentice.remote.http import HttpModel
+from apprentice.remote.images import Image
 from apprentice.remote.limits import Allowance, RateLimiter
 from apprentice.remote.output_schema import sendable
 from apprentice.remote.pricing import Price
-from apprentice.remote.prompt import canonical_json, compose
+from apprentice.remote.prompt import compose, written
+from apprentice.remote.rejections import kind_of, rejection
 from apprentice.remote.secrets import Secret
-from apprentice.remote.wire import Completion, Malformed, Rejection
-from apprentice_actors.ports import Clock, Question, Randomness, RemoteFailure, RemoteFailureKind
+from apprentice.remote.wire import NO_HEADERS, Completion, Malformed, Rejection, ToolCall
+from apprentice_actors.ports import Clock, JsonObject, Question, Randomness, RemoteFailureKind
 from apprentice_events.vocabulary import TokenUsage
 
 PROVIDER = "anthropic"
@@ -46,11 +48,14 @@ class _Usage(msgspec.Struct, frozen=True):
     cache_creation_input_tokens: _Count | None = None
     cache_creation: _CacheCreation | None = None
     output_tokens_details: _OutputDetails | None = None
+    service_tier: str | None = None
 
 
 class _Block(msgspec.Struct, frozen=True):
     type: str
     text: str = ""
+    name: str = ""
+    input: JsonObject = {}
 
 
 class _StopDetails(msgspec.Struct, frozen=True):
@@ -83,26 +88,11 @@ class _ErrorBody(msgspec.Struct, frozen=True):
 _read_message = msgspec.json.Decoder(_Message).decode
 _read_error = msgspec.json.Decoder(_ErrorBody).decode
 
-_KINDS: Mapping[int, RemoteFailureKind] = {
-    401: "auth",
-    402: "spend_limit",
-    403: "auth",
-    408: "unavailable",
-    409: "unavailable",
-    429: "rate_limited",
-}
-"""Every other 4xx is our request's fault, every 5xx the provider's."""
-_RETRIED = frozenset({408, 409, 429})
 _USAGE_LIMITS = re.compile(r"usage limits?\b|credit balance", re.IGNORECASE)
 """How a 400 says that the organisation's own spend limit, or its prepaid credit, is used up."""
-_ADVICE: Mapping[str, str] = {
-    "auth": "check the key and what it may use",
-    "spend_limit": "raise the limit or add credit at the provider; a retry cannot help",
-    "bad_request": "correct the model name or the task; the same request fails again",
-}
+_IMAGE_TOKENS = 5_000
+"""An image at the highest resolution that any model reads counts 4,784 tokens."""
 _LIMITS = ("requests", "tokens", "input-tokens", "output-tokens")
-_MESSAGE_CHARS = 400
-"""How much of a provider's error text is passed on."""
 
 
 class MessagesFormat:
@@ -110,6 +100,7 @@ class MessagesFormat:
 
     provider = PROVIDER
     path = "/v1/messages"
+    image_tokens = _IMAGE_TOKENS
 
     def __init__(
         self,
@@ -117,11 +108,13 @@ class MessagesFormat:
         api_key: Secret,
         *,
         temperature: float | None = None,
+        service_tier: str | None = None,
         api_version: str = API_VERSION,
     ) -> None:
         self._model = model
         self._api_key = api_key
         self._temperature = temperature
+        self._service_tier = service_tier
         self._api_version = api_version
 
     def headers(self) -> dict[str, str]:
@@ -135,35 +128,35 @@ class MessagesFormat:
 
     def encode(self, question: Question) -> bytes:
         """The request body: system text, examples as earlier turns, the input, and the schema if it can be enforced."""
-        try:
-            return canonical_json(self._body(question)).encode()
-        except (ValueError, TypeError, RecursionError) as error:
-            # The error itself may quote the input, which must not reach the log.
-            raise RemoteFailure(
-                "bad_request",
-                f"the input of task {question.task!r} cannot be written as JSON ({type(error).__name__}): send finite "
-                "numbers, whole characters (no half of a surrogate pair) and plain lists and objects",
-            ) from None
+        return written(question, self._body)
 
-    def _body(self, question: Question) -> dict[str, Any]:
-        schema = None if question.output_schema is None else sendable(question.output_schema)
+    def _body(self, question: Question) -> JsonObject:
+        wanted = None if question.tools else question.output_schema
+        schema = None if wanted is None else sendable(wanted)
         prompt = compose(question, schema_is_enforced=schema is not None)
-        body: dict[str, Any] = {
+        body: JsonObject = {
             "model": self._model,
             "max_tokens": question.max_output_tokens,
             "system": prompt.system,
             "messages": [
-                {"role": "assistant" if index % 2 else "user", "content": text}
-                for index, text in enumerate(prompt.turns)
+                {"role": role, "content": content}
+                for role, content in prompt.messages(("user", "assistant"), _text_part, _image_part)
             ],
         }
         if schema is not None:
             body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+        if question.tools:
+            body["tools"] = [
+                {"name": tool["name"], "description": tool["description"], "input_schema": tool["parameters"]}
+                for tool in question.tools
+            ]
         if self._temperature is not None:
             body["temperature"] = self._temperature
+        if self._service_tier is not None:
+            body["service_tier"] = self._service_tier
         return body
 
-    def decode(self, body: bytes) -> Completion:
+    def decode(self, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Completion:
         """Read a message. Raises :class:`Malformed` for anything else under status 200."""
         try:
             message = _read_message(body)
@@ -186,6 +179,12 @@ class MessagesFormat:
                 else usage.output_tokens_details.thinking_tokens,
             ),
             cache_write_1h_tokens=written_1h,
+            service_tier=usage.service_tier,
+            tool_calls=tuple(
+                ToolCall(name=block.name, arguments=block.input)
+                for block in message.content
+                if block.type == "tool_use"
+            ),
             failed=_failed(message),
         )
 
@@ -195,14 +194,7 @@ class MessagesFormat:
             error = _read_error(body).error
         except (msgspec.DecodeError, RecursionError):
             error = _Error()
-        kind = _kind(status, error)
-        text = " ".join(filter(None, (error.type, error.message)))[:_MESSAGE_CHARS] or "a body without an error object"
-        advice = _ADVICE.get(kind)
-        return Rejection(
-            kind=kind,
-            message=f"{text}; {advice}" if advice else text,
-            retry=kind != "spend_limit" and (status in _RETRIED or status >= 500),
-        )
+        return rejection(status, _kind(status, error), (error.type, error.message))
 
     def allowances(self, headers: Mapping[str, str], now_ns: int) -> dict[str, Allowance]:
         """Read ``anthropic-ratelimit-*``; a limit whose three headers are not all there and sound is left out."""
@@ -236,11 +228,12 @@ class AnthropicModel(HttpModel):
         base_url: str = BASE_URL,
         max_attempts: int = 5,
         temperature: float | None = None,
+        service_tier: str | None = None,
         api_version: str = API_VERSION,
         client: httpx.AsyncClient | None = None,
     ) -> None:
         super().__init__(
-            MessagesFormat(model, api_key, temperature=temperature, api_version=api_version),
+            MessagesFormat(model, api_key, temperature=temperature, service_tier=service_tier, api_version=api_version),
             model=model,
             price=price,
             base_url=base_url,
@@ -255,6 +248,8 @@ class AnthropicModel(HttpModel):
 def _failed(message: _Message) -> tuple[RemoteFailureKind, str] | None:
     match message.stop_reason:
         case "end_turn" | "stop_sequence" | None:
+            return None
+        case "tool_use" if any(block.type == "tool_use" for block in message.content):
             return None
         case "refusal":
             category = message.stop_details.category if message.stop_details else None
@@ -273,4 +268,14 @@ def _kind(status: int, error: _Error) -> RemoteFailureKind:
         return "spend_limit"
     if status == 400 and (error.type == "billing_error" or _USAGE_LIMITS.search(error.message)):
         return "spend_limit"
-    return _KINDS.get(status, "unavailable" if status >= 500 else "bad_request")
+    return kind_of(status)
+
+
+def _text_part(text: str) -> JsonObject:
+    return {"type": "text", "text": text}
+
+
+def _image_part(image: Image) -> JsonObject:
+    if image.url:
+        return {"type": "image", "source": {"type": "url", "url": image.url}}
+    return {"type": "image", "source": {"type": "base64", "media_type": image.media_type, "data": image.data}}

@@ -16,9 +16,11 @@ from typing import Any
 import httpx
 import msgspec
 
+from apprentice.remote.images import take_images
 from apprentice.remote.limits import REQUESTS, LimitReached, RateLimiter
+from apprentice.remote.outputs import output_of
 from apprentice.remote.pricing import Price
-from apprentice.remote.prompt import NotAnObject, parse_object
+from apprentice.remote.prompt import NotAnObject
 from apprentice.remote.retry import Backoff, may_retry, retry_after_s
 from apprentice.remote.secrets import detached, redact, redact_bytes, redact_object
 from apprentice.remote.wire import Completion, Malformed, WireFormat
@@ -113,7 +115,7 @@ class HttpModel:
 
     def quote_nd(self, question: Question) -> int:
         """The highest possible price: each byte of the body a token at the dearest input rate, and all the output."""
-        return self._ceiling_nd(self._wire.encode(question), question.max_output_tokens)
+        return self._ceiling_nd(self._wire.encode(question), question)
 
     async def answer(self, question: Question, *, timeout_s: float) -> RemoteAnswer:
         """Ask once, trying again what was certainly not billed. Raises :class:`RemoteFailure`."""
@@ -121,7 +123,7 @@ class HttpModel:
         body = self._wire.encode(question)
         if timeout_s <= 0:
             raise self._unavailable("the deadline had passed before it was asked")
-        ceiling_nd = self._ceiling_nd(body, question.max_output_tokens)
+        ceiling_nd = self._ceiling_nd(body, question)
         try:
             return await self._answered(question, body, ceiling_nd, deadline)
         except RemoteFailure:
@@ -140,7 +142,7 @@ class HttpModel:
             outcome = await self._attempt(body, ceiling_nd, deadline)
             if isinstance(outcome, Completion):
                 latency_ms = (self._clock.monotonic() - started) * 1000
-                return self._accept(outcome, latency_ms, attempt)
+                return self._accept(question, outcome, latency_ms, attempt)
             await self._pause(outcome, attempt, deadline)
 
     async def aclose(self) -> None:
@@ -148,8 +150,10 @@ class HttpModel:
         if self._owns_client:
             await self._client.aclose()
 
-    def _ceiling_nd(self, body: bytes, max_output_tokens: int) -> int:
-        return self._price.bound_nd(len(body) + UNSEEN_TOKENS, max_output_tokens)
+    def _ceiling_nd(self, body: bytes, question: Question) -> int:
+        images = len(take_images(question.input, question.image_fields)[1]) if question.image_fields else 0
+        seen = len(body) + UNSEEN_TOKENS + images * self._wire.image_tokens
+        return self._price.bound_nd(seen, question.max_output_tokens)
 
     async def _attempt(self, body: bytes, ceiling_nd: int, deadline: float) -> Completion | _Failed:
         tokens = len(body) / _BYTES_PER_TOKEN
@@ -199,26 +203,30 @@ class HttpModel:
         self._limiter.learn(self._wire.allowances(response.headers, now_ns))
         if response.status_code == 200:
             try:
-                return self._wire.decode(response.content)
+                return self._wire.decode(response.content, response.headers)
             except Malformed as error:
                 raise RemoteFailure("invalid", f"{self._name}: {redact(str(error))}", cost_nd=ceiling_nd) from None
         rejection = self._wire.reject(response.status_code, redact_bytes(response.content))
         after_s = retry_after_s(response.headers, now_ns)
+        after_s = rejection.after_s if after_s is None else after_s
         may = may_retry(response.status_code, response.headers, rejection.retry)
-        retry = may and rejection.kind != "spend_limit"
+        retry = may and rejection.kind not in ("spend_limit", "refusal")
         if retry and rejection.kind == "rate_limited" and after_s is not None:
             self._limiter.pause(after_s)
         message = f"{self._name} answered with status {response.status_code}: {redact(rejection.message)}"
         return _Failed(RemoteFailure(rejection.kind, message), retry, after_s)
 
-    def _accept(self, completion: Completion, latency_ms: float, attempts: int) -> RemoteAnswer:
+    def _accept(self, question: Question, completion: Completion, latency_ms: float, attempts: int) -> RemoteAnswer:
         usage = completion.usage
-        cost_nd = self._price.cost_nd(usage, cache_write_1h_tokens=completion.cache_write_1h_tokens)
+        cost_nd = completion.cost_nd
+        if cost_nd is None:
+            written_1h, tier = completion.cache_write_1h_tokens, completion.service_tier
+            cost_nd = self._price.cost_nd(usage, cache_write_1h_tokens=written_1h, service_tier=tier)
         if completion.failed is not None:
             kind, reason = completion.failed
             raise RemoteFailure(kind, f"{self._name}: {redact(reason)}", cost_nd=cost_nd, usage=usage)
         try:
-            output = parse_object(completion.text)
+            output = output_of(question, completion)
         except NotAnObject as error:
             raise RemoteFailure("invalid", f"{self._name}: {error}", cost_nd=cost_nd, usage=usage) from None
         return RemoteAnswer(

@@ -66,6 +66,37 @@ def sendable(schema: JsonObject) -> JsonObject | None:
     return body
 
 
+def strict(schema: JsonObject) -> JsonObject | None:
+    """``schema`` in the form of strict structured output, in which every field is written; None as :func:`sendable`.
+
+    A field that may be left out may be null instead; :func:`apprentice.remote.outputs.without_absent` takes it out.
+    """
+    body = sendable(schema)
+    return None if body is None else _all_required(body)
+
+
+def _all_required(part: JsonObject) -> JsonObject:
+    body = dict(part)
+    if "$defs" in body:
+        body["$defs"] = {name: _all_required(below) for name, below in body["$defs"].items()}
+    if "anyOf" in body:
+        body["anyOf"] = [_all_required(option) for option in body["anyOf"]]
+    if "items" in body:
+        body["items"] = _all_required(body["items"])
+    if "properties" in body:
+        needed = body.get("required", ())
+        fields = {name: _all_required(below) for name, below in body["properties"].items()}
+        body["properties"] = {name: below if name in needed else _or_null(below) for name, below in fields.items()}
+        body["required"] = list(fields)
+    return body
+
+
+def _or_null(part: JsonObject) -> JsonObject:
+    options = part["anyOf"] if set(part) == {"anyOf"} else [part]
+    null = {"type": "null"}
+    return {"anyOf": [*options, null]} if null not in options else {"anyOf": options}
+
+
 def _convert(part: Any) -> JsonObject:
     if not isinstance(part, Mapping):
         raise _Unsendable

@@ -17,6 +17,8 @@ from apprentice.errors import InvalidConfig
 from apprentice_events.vocabulary import TokenUsage
 
 RATE_DECIMALS = 6
+STANDARD_TIERS = frozenset({"standard", "default", "auto", "on_demand", "unspecified"})
+"""How providers call the service tier without a name in a price list."""
 _UNITS_PER_ND = 1_000
 """A rate times 10**6 counts thousandths of a nano-dollar per token."""
 _MAX_RATE = 100_000
@@ -28,7 +30,11 @@ def _units(rate: Decimal) -> int:
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
-    """US dollars per million tokens. Cache writes are kept for five minutes or for one hour."""
+    """US dollars per million tokens.
+
+    Cache writes are kept for a short or a long time: five minutes or one hour at Anthropic (whence the names), thirty
+    minutes or twelve hours at OpenAI.
+    """
 
     input: Decimal
     output: Decimal
@@ -50,6 +56,13 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
         return max(self.input, self.cache_read, self.cache_write_5m, self.cache_write_1h)
 
 
+class Tier(msgspec.Struct, frozen=True, kw_only=True):
+    """What a service tier other than the standard one costs."""
+
+    rates: Rates
+    long_rates: Rates | None = None
+
+
 class Price(msgspec.Struct, frozen=True, kw_only=True):
     """What one model costs. ``checked`` is the date of the look-up (ISO 8601), ``source`` where it was looked up."""
 
@@ -61,12 +74,15 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     long_rates: Rates | None = None
     """Rates for the whole request if its prompt, cache reads and writes included, exceeds ``long_above`` tokens."""
     long_above: int = 0
+    tiers: Mapping[str, Tier] = {}
+    """Prices of the service tiers ``flex``, ``priority`` …, as the provider names them in its responses."""
 
-    def cost_nd(self, usage: TokenUsage, *, cache_write_1h_tokens: int = 0) -> int:
+    def cost_nd(self, usage: TokenUsage, *, cache_write_1h_tokens: int = 0, service_tier: str | None = None) -> int:
         """The bill in nano-dollars, rounded up.
 
         ``usage.input_tokens`` excludes the cache. Of ``usage.cache_write_tokens``, ``cache_write_1h_tokens`` were
-        written for an hour, the others for five minutes. Raises ``ValueError`` for counts that cannot be.
+        written for the long time, the others for the short one. ``service_tier`` is the one that the response names;
+        one that nobody has priced is billed at the dearest. Raises ``ValueError`` for counts that cannot be.
         """
         written_5m = usage.cache_write_tokens - cache_write_1h_tokens
         counts = (usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, written_5m, cache_write_1h_tokens)
@@ -74,30 +90,44 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(
                 f"token counts of {self.model} cannot be negative: {usage}, {cache_write_1h_tokens} of it for 1 h"
             )
-        rates = self._rates_for(usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens)
-        units = (
+        prompt_tokens = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens
+        units = max(
             usage.input_tokens * _units(rates.input)
             + usage.output_tokens * _units(rates.output)
             + usage.cache_read_tokens * _units(rates.cache_read)
             + written_5m * _units(rates.cache_write_5m)
             + cache_write_1h_tokens * _units(rates.cache_write_1h)
+            for rates in self._rates_for(prompt_tokens, service_tier)
         )
         return -(-units // _UNITS_PER_ND)
 
     def bound_nd(self, input_tokens: int, output_tokens: int) -> int:
-        """The highest bill that at most so many tokens can cause, whatever the cache does, in nano-dollars."""
-        tiers = [self.rates]
-        if self.long_rates is not None and input_tokens > self.long_above:
-            tiers.append(self.long_rates)
+        """The highest bill that at most so many tokens can cause, whatever cache and tier, in nano-dollars."""
+        possible = [self.rates, *(tier.rates for tier in self.tiers.values())]
+        if input_tokens > self.long_above:
+            long = [self.long_rates, *(tier.long_rates for tier in self.tiers.values())]
+            possible += [rates for rates in long if rates is not None]
         dearest = max(
-            input_tokens * _units(rates.dearest_input()) + output_tokens * _units(rates.output) for rates in tiers
+            input_tokens * _units(rates.dearest_input()) + output_tokens * _units(rates.output) for rates in possible
         )
         return -(-dearest // _UNITS_PER_ND)
 
-    def _rates_for(self, prompt_tokens: int) -> Rates:
-        if self.long_rates is not None and prompt_tokens > self.long_above:
-            return self.long_rates
-        return self.rates
+    def _rates_for(self, prompt_tokens: int, service_tier: str | None) -> list[Rates]:
+        """The rates that may apply; several where a tier is not known, or not known for long prompts."""
+        standard = Tier(rates=self.rates, long_rates=self.long_rates)
+        if service_tier is None or service_tier.lower() in STANDARD_TIERS:
+            tiers = [standard]
+        elif service_tier.lower() in self.tiers:
+            tiers = [self.tiers[service_tier.lower()]]
+        else:
+            tiers = [standard, *self.tiers.values()]
+        if self.long_rates is None or prompt_tokens <= self.long_above:
+            return [tier.rates for tier in tiers]
+        return [
+            rates
+            for tier in tiers
+            for rates in ([tier.long_rates] if tier.long_rates else [tier.rates, self.long_rates])
+        ]
 
 
 class _Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,7 +145,7 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             output=self.output,
             cache_read=self.input if self.cache_read is None else self.cache_read,
             cache_write_5m=self.input * Decimal("1.25") if self.cache_write_5m is None else self.cache_write_5m,
-            cache_write_1h=self.input * 2 if self.cache_write_1h is None else self.cache_write_1h,
+            cache_write_1h=self.input * Decimal("2.5") if self.cache_write_1h is None else self.cache_write_1h,
         )
 
 
@@ -138,14 +168,21 @@ class _Override(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         ).rates()
 
 
-class _Entry(_Row, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _TierRow(_Row, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    long: _Row | None = None
+
+    def tier(self) -> Tier:
+        return Tier(rates=self.rates(), long_rates=None if self.long is None else self.long.rates())
+
+
+class _Entry(_TierRow, frozen=True, kw_only=True, forbid_unknown_fields=True):
     provider: str
     model: str
     checked: str
     source: str
     aliases: tuple[str, ...] = ()
-    long: _Row | None = None
     long_above: int = 0
+    tiers: dict[str, _TierRow] = {}
 
     def price(self) -> Price:
         return Price(
@@ -156,6 +193,7 @@ class _Entry(_Row, frozen=True, kw_only=True, forbid_unknown_fields=True):
             source=self.source,
             long_rates=None if self.long is None else self.long.rates(),
             long_above=self.long_above,
+            tiers={name: row.tier() for name, row in self.tiers.items()},
         )
 
 

@@ -5,13 +5,23 @@ for all of them: sending, deadlines, retries, rate limits and money.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 import msgspec
 
 from apprentice.remote.limits import Allowance
-from apprentice_actors.ports import Question, RemoteFailureKind
+from apprentice_actors.ports import JsonObject, Question, RemoteFailureKind
 from apprentice_events.vocabulary import TokenUsage
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that the model asks for."""
+
+    name: str
+    arguments: JsonObject
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,7 +31,12 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     usage: TokenUsage
     cache_write_1h_tokens: int = 0
-    """The part of ``usage.cache_write_tokens`` that is kept for an hour."""
+    """The part of ``usage.cache_write_tokens`` that is kept for the longer time."""
+    service_tier: str | None = None
+    """The tier that the provider says it used, which decides the price."""
+    cost_nd: int | None = None
+    """The bill in nano-dollars where the provider states it; it goes before the price table."""
+    tool_calls: tuple[ToolCall, ...] = ()
     failed: tuple[RemoteFailureKind, str] | None = None
 
 
@@ -32,6 +47,8 @@ class Rejection(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     retry: bool
     """Whether the same request may succeed later."""
+    after_s: float | None = None
+    """The pause that the body asks for, in seconds."""
 
 
 class Malformed(ValueError):
@@ -51,6 +68,11 @@ class WireFormat(Protocol):
         """Where requests go, below the base URL."""
         ...
 
+    @property
+    def image_tokens(self) -> int:
+        """The most tokens that one image can be counted as: what a quote sets aside for it."""
+        ...
+
     def headers(self) -> dict[str, str]:
         """Headers of every request, the key among them."""
         ...
@@ -59,7 +81,7 @@ class WireFormat(Protocol):
         """The request body. Raises ``RemoteFailure("bad_request")`` for a question that cannot be written down."""
         ...
 
-    def decode(self, body: bytes) -> Completion:
+    def decode(self, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Completion:
         """Read a response with status 200. Raises :class:`Malformed`."""
         ...
 

@@ -3,9 +3,9 @@ virtual time.
 """
 
 from apprentice.testing.clock import SeededRandomness, VirtualClock, VirtualTimeLoop, run_virtual, virtual_time
+from apprentice.testing.dialect import Reply
 from apprentice.testing.faults import Fault, FaultPlan
 from apprentice.testing.frontier import Call, Frontier
-from apprentice.testing.messages_api import Reply
 from apprentice.testing.models import ScriptedLocalModel, ScriptedTrainer
 from apprentice.testing.stream import RecordedStream
 

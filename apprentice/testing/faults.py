@@ -28,6 +28,7 @@ class Fault(StrEnum):
     gateway_timeout = "gateway_timeout"  # 504
     overloaded = "overloaded"  # 529
     slow = "slow"  # the right answer after slow_s seconds
+    duplicate = "duplicate"  # the right answer twice, one after the other on the same connection
     hang = "hang"  # no answer, and the connection stays open
     cut_connection = "cut_connection"  # the connection closes before the first byte of a response
     cut_body = "cut_body"  # the connection closes in the middle of the response

@@ -1,17 +1,17 @@
-"""A simulated frontier model: a real HTTP server on loopback that speaks the Messages API, fails on demand and keeps
-a ledger of everything it was asked and everything it would have billed.
+"""A simulated frontier model: a real HTTP server on loopback that speaks every provider's format, fails on demand and
+keeps a ledger of everything it was asked and everything it would have billed.
 
     async with Frontier(answer=lambda asked: {"label": "billing"}) as frontier:
-        ...  # point a client at frontier.url
+        ...  # point a client at frontier.url: Messages, Chat Completions, Responses or generateContent, by path
 
 On a virtual-time loop, where sockets are not allowed, ``httpx.AsyncClient(transport=frontier.transport())`` reaches the
 same model without a server.
 """
 
 import math
+import re
 from collections import Counter
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -21,10 +21,25 @@ from apprentice.remote.limits import Bucket
 from apprentice.remote.pricing import Price
 from apprentice.remote.prompt import canonical_json
 from apprentice.system import SystemClock
-from apprentice.testing import messages_api as api
+from apprentice.testing.chat_api import ChatApi
+from apprentice.testing.dialect import (
+    JSON_TYPE,
+    RETRY_AFTER_S,
+    Allowed,
+    Asked,
+    Dialect,
+    Reply,
+    Said,
+    Stop,
+    Wrong,
+    spoken,
+    usage_of,
+)
 from apprentice.testing.faults import Fault, FaultPlan
+from apprentice.testing.gemini_api import TIER_HEADER, GeminiApi
 from apprentice.testing.http_server import Ending, HttpServer, Request, Response
-from apprentice.testing.messages_api import Asked, Reply
+from apprentice.testing.messages_api import MessagesApi
+from apprentice.testing.responses_api import ResponsesApi
 from apprentice.testing.transport import FrontierTransport
 from apprentice_actors.ports import Clock, JsonObject
 from apprentice_events.vocabulary import TokenUsage
@@ -32,35 +47,45 @@ from apprentice_events.vocabulary import TokenUsage
 type Answer = Callable[[JsonObject], JsonObject | Reply]
 type Latency = float | Callable[[int], float]
 
-RETRY_AFTER_S = 2
-_PATH = "/v1/messages"
-_JSON = {"content-type": "application/json"}
-
-_ERRORS: dict[Fault, tuple[int, str, str]] = {
-    Fault.rate_limited: (429, "rate_limit_error", "This request would exceed your organization's rate limit."),
-    Fault.rate_limited_silently: (429, "rate_limit_error", "Number of requests has exceeded your rate limit."),
-    Fault.spend_limit: (429, "rate_limit_error", "Your organization has reached its monthly spend."),
-    Fault.usage_limit: (400, "invalid_request_error", "You have reached your specified API usage limits."),
-    Fault.bad_request: (400, "invalid_request_error", "The request is not valid."),
-    Fault.unauthorized: (401, "authentication_error", "invalid x-api-key"),
-    Fault.billing: (402, "billing_error", "There is an issue with your billing."),
-    Fault.forbidden: (403, "permission_error", "Your key may not use this model."),
-    Fault.not_found: (404, "not_found_error", "model not found"),
-    Fault.request_timeout: (408, "timeout_error", "The request took too long to arrive."),
-    Fault.conflict: (409, "invalid_request_error", "The resource changed meanwhile."),
-    Fault.too_large: (413, "request_too_large", "The request exceeds the maximum size."),
-    Fault.server_error: (500, "api_error", "Internal server error"),
-    Fault.final_server_error: (500, "api_error", "Internal server error"),
-    Fault.unavailable: (503, "api_error", "Service unavailable"),
-    Fault.gateway_timeout: (504, "timeout_error", "The request timed out."),
-    Fault.overloaded: (529, "overloaded_error", "Overloaded"),
+_ERRORS: dict[Fault, tuple[int, str]] = {
+    Fault.rate_limited: (429, "This request would exceed your organization's rate limit."),
+    Fault.rate_limited_silently: (429, "Number of requests has exceeded your rate limit."),
+    Fault.spend_limit: (429, "Your organization has reached its monthly spend."),
+    Fault.usage_limit: (400, "You have reached your specified API usage limits."),
+    Fault.bad_request: (400, "The request is not valid."),
+    Fault.unauthorized: (401, "The API key is not valid."),
+    Fault.billing: (402, "There is an issue with your billing."),
+    Fault.forbidden: (403, "Your key may not use this model."),
+    Fault.not_found: (404, "model not found"),
+    Fault.request_timeout: (408, "The request took too long to arrive."),
+    Fault.conflict: (409, "The resource changed meanwhile."),
+    Fault.too_large: (413, "The request exceeds the maximum size."),
+    Fault.server_error: (500, "Internal server error"),
+    Fault.final_server_error: (500, "Internal server error"),
+    Fault.unavailable: (503, "Service unavailable"),
+    Fault.gateway_timeout: (504, "The request timed out."),
+    Fault.overloaded: (529, "Overloaded"),
 }
 _STOPS = {
-    Fault.refusal: "refusal",
-    Fault.paused: "pause_turn",
-    Fault.max_tokens: "max_tokens",
-    Fault.context_window: "model_context_window_exceeded",
+    Fault.refusal: Stop.refused,
+    Fault.paused: Stop.paused,
+    Fault.max_tokens: Stop.length,
+    Fault.context_window: Stop.context,
 }
+_ENDINGS = {
+    Fault.hang: Ending.never,
+    Fault.cut_connection: Ending.silent,
+    Fault.cut_body: Ending.cut,
+    Fault.duplicate: Ending.twice,
+}
+_DIALECTS: tuple[tuple[re.Pattern[str], Dialect], ...] = (
+    (re.compile(r"/v1/messages"), MessagesApi()),
+    (re.compile(r"(?:/openai)?/v1/chat/completions|/openai/deployments/[^/]+/chat/completions"), ChatApi()),
+    (re.compile(r"/api/v1/chat/completions"), ChatApi(routed=True)),
+    (re.compile(r"(?:/openai)?/v1/responses"), ResponsesApi()),
+    (re.compile(r"/v1beta/models/[^/:]+:generateContent"), GeminiApi()),
+)
+"""Each path speaks one format, all on the same port."""
 _TEXTS = {
     Fault.refusal: "",
     Fault.not_json: "I would rather explain this in a few words.",
@@ -75,7 +100,10 @@ class Call(msgspec.Struct, kw_only=True):
     index: int
     status: int
     fault: Fault | None
+    api: str | None = None
+    """The format that was spoken; None for a path that does not exist."""
     model: str | None = None
+    images: int = 0
     input: JsonObject | None = None
     usage: TokenUsage | None = None
     """None for what is not billed."""
@@ -164,87 +192,95 @@ class Frontier:
         """Answer one request; pure but for the ledger, the rate limit and the draw of faults."""
         call = Call(index=len(self.calls), status=200, fault=self._faults.draw(len(self.calls)))
         self.calls.append(call)
+        path = request.path.partition("?")[0]
+        dialect = next((each for pattern, each in _DIALECTS if pattern.fullmatch(path)), None)
+        if dialect is None:
+            return self._refuse(call, MessagesApi(), 404, f"{path} does not exist")
+        call.api = dialect.name
+        if request.method != "POST":
+            return self._refuse(call, dialect, 405, "Method Not Allowed")
         try:
-            asked = self._check(request)
-        except api.Wrong as wrong:
-            return self._refuse(call, wrong.status, wrong.kind, str(wrong))
-        call.model, call.input = asked.model, asked.input
+            asked = dialect.check(request, self._api_key)
+        except Wrong as wrong:
+            return self._refuse(call, dialect, wrong.status, str(wrong))
+        call.model, call.input, call.images = asked.model, asked.input, asked.images
         self._asked[canonical_json(asked.input)] += 1
         waiting = self._waiting_s()
         if waiting > 0:
-            after = {"retry-after": str(math.ceil(waiting))}
-            return self._refuse(call, 429, "rate_limit_error", "Too many requests.", after)
+            return self._refuse(call, dialect, 429, "Too many requests.", after_s=math.ceil(waiting))
         if call.fault in _ERRORS:
-            return self._fail(call, call.fault)
+            return self._fail(call, dialect, call.fault)
         if call.fault is Fault.bad_gateway:
             call.status = 502
             return Response(status=502, body=b"<html>Bad gateway</html>", headers={"content-type": "text/html"})
-        return self._succeed(call, asked)
-
-    def _check(self, request: Request) -> Asked:
-        if request.path.partition("?")[0] != _PATH:
-            raise api.Wrong(404, "not_found_error", f"{request.path} does not exist")
-        if request.method != "POST":
-            raise api.Wrong(405, "invalid_request_error", "Method Not Allowed")
-        return api.check(request.headers, request.body, self._api_key)
+        return self._succeed(call, dialect, asked)
 
     def _refuse(
         self,
         call: Call,
+        dialect: Dialect,
         status: int,
-        kind: str,
         text: str,
-        headers: dict[str, str] | None = None,
-        code: str | None = None,
+        *,
+        fault: Fault | None = None,
+        after_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Response:
         call.status = status
-        body = api.error(kind, text, call.index, code)
-        return Response(status=status, body=body, headers={**_JSON, **self._limits(), **(headers or {})})
+        refused = dialect.refuse(status, text, call.index, fault, after_s)
+        told = {**refused.headers, **self._limits(dialect), **(headers or {})}
+        return Response(status=refused.status, body=refused.body, headers=told)
 
-    def _fail(self, call: Call, fault: Fault) -> Response:
-        status, kind, text = _ERRORS[fault]
-        match fault:
-            case Fault.rate_limited:
-                return self._refuse(call, status, kind, text, {"retry-after": str(RETRY_AFTER_S)})
-            case Fault.spend_limit:
-                return self._refuse(call, status, kind, text, code="enforced_spend_limit_reached")
-            case Fault.final_server_error:
-                return self._refuse(call, status, kind, text, {"x-should-retry": "false"})
-            case _:
-                return self._refuse(call, status, kind, text)
+    def _fail(self, call: Call, dialect: Dialect, fault: Fault) -> Response:
+        status, text = _ERRORS[fault]
+        after_s = RETRY_AFTER_S if fault is Fault.rate_limited else None
+        headers = {"x-should-retry": "false"} if fault is Fault.final_server_error else None
+        return self._refuse(call, dialect, status, text, fault=fault, after_s=after_s, headers=headers)
 
-    def _succeed(self, call: Call, asked: Asked) -> Response:
+    def _succeed(self, call: Call, dialect: Dialect, asked: Asked) -> Response:
         try:
             answer = self._answer(asked.input)
         except LookupError as error:
-            return self._refuse(call, 400, "invalid_request_error", f"the simulated model has no answer: {error}")
+            return self._refuse(call, dialect, 400, f"the simulated model has no answer: {error}")
         reply = answer if isinstance(answer, Reply) else Reply(output=answer)
-        full = _TEXTS.get(call.fault, "") if call.fault in _TEXTS else api.text_of(reply.output)
-        usage = api.usage_of(asked, reply, full)
-        text, stop_reason = full, _STOPS.get(call.fault, "end_turn") if call.fault else "end_turn"
-        cut = stop_reason in ("max_tokens", "model_context_window_exceeded")
+        said = self._say(call, dialect, asked, reply)
+        call.usage, call.billed_nd = said.usage, said.cost_nd
+        self._billed[canonical_json(call.input)] += 1
+        body = b'{"type":"mess' if call.fault is Fault.garbled else dialect.answer(asked, call.index, said)
+        tier = {TIER_HEADER: said.service_tier} if dialect.name == GeminiApi.name else {}
+        return self._deliver(call, body, {**self._limits(dialect), **tier})
+
+    def _say(self, call: Call, dialect: Dialect, asked: Asked, reply: Reply) -> Said:
+        full, calls = spoken(asked, reply.output)
+        if call.fault in _TEXTS:
+            full, calls = _TEXTS[call.fault], ()
+        counted, written_1h = dialect.countable(usage_of(asked, reply, full), reply.cache_write_1h_tokens)
+        stop = _STOPS.get(call.fault, Stop.done) if call.fault else Stop.done
+        text, cut = full, stop in (Stop.length, Stop.context)
         if cut or (reply.output_tokens or 0) > asked.max_tokens or len(full) > 4 * asked.max_tokens:
             text = full[: min(len(full) // 2, 4 * asked.max_tokens)]
-            stop_reason = stop_reason if cut else "max_tokens"
-        self._bill(call, usage, reply.cache_write_1h_tokens)
-        body = api.message(
-            asked, call.index, text, usage, stop_reason=stop_reason, cache_write_1h=reply.cache_write_1h_tokens
+            stop = stop if cut else Stop.length
+        tier = reply.service_tier or dialect.tier(asked.service_tier)
+        cost_nd = reply.cost_nd
+        if cost_nd is None:
+            cost_nd = self._cost_nd(counted, written_1h, tier)
+        return Said(
+            text=text,
+            usage=counted,
+            stop=stop,
+            calls=() if stop is Stop.paused else calls,
+            cache_write_1h=written_1h,
+            service_tier=tier,
+            cost_nd=cost_nd,
         )
-        return self._deliver(call, b'{"type":"mess' if call.fault is Fault.garbled else body)
 
-    def _bill(self, call: Call, usage: TokenUsage, written_1h: int) -> None:
-        call.usage = usage
-        self._billed[canonical_json(call.input)] += 1
-        if self._price is not None:
-            call.billed_nd = self._price.cost_nd(usage, cache_write_1h_tokens=written_1h)
+    def _cost_nd(self, usage: TokenUsage, written_1h: int, tier: str) -> int:
+        if self._price is None:
+            return 0
+        return self._price.cost_nd(usage, cache_write_1h_tokens=written_1h, service_tier=tier)
 
-    def _deliver(self, call: Call, body: bytes) -> Response:
-        endings = {
-            Fault.hang: Ending.never,
-            Fault.cut_connection: Ending.silent,
-            Fault.cut_body: Ending.cut,
-        }
-        ending = endings.get(call.fault, Ending.complete) if call.fault else Ending.complete
+    def _deliver(self, call: Call, body: bytes, headers: dict[str, str]) -> Response:
+        ending = _ENDINGS.get(call.fault, Ending.complete) if call.fault else Ending.complete
         if ending in (Ending.never, Ending.silent):
             call.status = 0
         delay_s = self._latency(call.index) if callable(self._latency) else self._latency
@@ -255,7 +291,7 @@ class Frontier:
         return Response(
             status=200,
             body=body,
-            headers={**_JSON, **self._limits(), "request-id": f"req_{call.index:024d}"},
+            headers={**JSON_TYPE, **headers, "request-id": f"req_{call.index:024d}"},
             delay_s=delay_s + (self._slow_s if call.fault is Fault.slow else 0.0),
             ending=ending,
             abandoned=abandoned,
@@ -270,15 +306,15 @@ class Frontier:
             self._bucket.take(1, now)
         return wait
 
-    def _limits(self) -> dict[str, str]:
+    def _limits(self, dialect: Dialect) -> dict[str, str]:
         if self._bucket is None:
             return {}
         bucket = self._bucket
-        full_in_s = (bucket.capacity - bucket.level) / bucket.rate
-        reset = datetime.fromtimestamp(self._clock.now_ns() / 1e9 + full_in_s, UTC)
-        prefix = "anthropic-ratelimit-requests-"
-        return {
-            prefix + "limit": str(int(bucket.capacity)),
-            prefix + "remaining": str(max(0, int(bucket.level))),
-            prefix + "reset": reset.isoformat().replace("+00:00", "Z"),
-        }
+        return dialect.limits(
+            Allowed(
+                limit=int(bucket.capacity),
+                remaining=max(0, int(bucket.level)),
+                reset_s=(bucket.capacity - bucket.level) / bucket.rate,
+                now_ns=self._clock.now_ns(),
+            )
+        )

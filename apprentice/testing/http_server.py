@@ -18,6 +18,7 @@ class Ending(StrEnum):
 
     complete = "complete"
     silent = "silent"  # the connection closes before the first byte
+    twice = "twice"  # the whole response comes a second time, without a request
     cut = "cut"  # the connection closes in the middle of the body
     never = "never"  # nothing comes, and the connection stays open
 
@@ -167,6 +168,9 @@ class _Connection(asyncio.Protocol):
             case Ending.cut:
                 self._transport.write(head + response.body[: len(response.body) // 2])
                 self._transport.close()
+            case Ending.twice:
+                self._transport.write((head + response.body) * 2)
+                self._advance()
             case _:
                 self._transport.write(head + response.body)
                 self._advance()

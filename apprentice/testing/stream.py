@@ -7,14 +7,14 @@ from typing import Any, Self
 import msgspec
 
 from apprentice.remote.prompt import canonical_json
-from apprentice.testing.messages_api import Reply
+from apprentice.testing.dialect import Reply
 from apprentice_actors.ports import JsonObject
 
 
 class RecordedStream:
     """A mapping from inputs to recorded answers, to be given to :class:`~apprentice.testing.Frontier` as ``answer``."""
 
-    def __init__(self, rows: Iterable[tuple[JsonObject, JsonObject, Mapping[str, int]]]) -> None:
+    def __init__(self, rows: Iterable[tuple[JsonObject, JsonObject, Mapping[str, Any]]]) -> None:
         """``rows`` are input, answer, and the recorded token counts by the field names of :class:`Reply` (or none)."""
         self.inputs: list[JsonObject] = []
         """Distinct inputs in file order: the traffic to replay."""

@@ -14,7 +14,7 @@ import pytest
 from apprentice.remote import AnthropicModel, PriceTable, RateLimiter, Secret
 from apprentice.testing import Fault, FaultPlan, Frontier, Reply, SeededRandomness
 from apprentice.testing.faults import RETRIED
-from apprentice.testing.frontier import RETRY_AFTER_S
+from apprentice.testing.dialect import RETRY_AFTER_S
 from apprentice_actors.ports import Question, RemoteFailure, RemoteModel
 
 MODEL = "claude-haiku-4-5-20251001"
@@ -48,7 +48,7 @@ BILLED = {
     Fault.not_an_object: "invalid",
 }
 UNKNOWN = {Fault.cut_connection: "interrupted", Fault.cut_body: "interrupted", Fault.garbled: "invalid"}
-ANSWERED = {Fault.slow, Fault.wrong_schema}
+ANSWERED = {Fault.slow, Fault.wrong_schema, Fault.duplicate}
 
 
 def question(text: str = "I was charged twice") -> Question:

@@ -46,6 +46,7 @@ STOPS = {
     Fault.not_an_object: "end_turn",
     Fault.wrong_schema: "end_turn",
     Fault.slow: "end_turn",
+    Fault.duplicate: "end_turn",
 }
 
 

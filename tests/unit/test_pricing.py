@@ -107,7 +107,7 @@ def test_an_override_stands_before_the_table_and_leaves_it_alone():
         output=Decimal("2.5"),
         cache_read=Decimal("0.5"),
         cache_write_5m=Decimal("0.625"),
-        cache_write_1h=Decimal(1),
+        cache_write_1h=Decimal("1.25"),
     )
     assert (found.checked, found.source) == ("2026-11-20", "the configuration")
     assert price("anthropic", "claude-haiku-4-5").rates.input == 1
