@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apprentice.testing.faulty_log import FaultyLog
 from apprentice_events import chain, log, sqlite_file
 from apprentice_events.bodies import make_body
 from apprentice_events.errors import ErasedBody, LogClosed, LogConflict, UnknownBody
@@ -23,6 +24,7 @@ type Make = Callable[[Path], EventLog]
 
 MAKERS: dict[str, Make] = {
     "memory": lambda folder: MemoryLog(),
+    "faulty": lambda folder: FaultyLog(MemoryLog()),
     "sqlite": lambda folder: SqliteLog.open(folder / "log.db"),
 }
 
