@@ -17,8 +17,8 @@ _EMAIL = re.compile(
 )
 _PHONES = (
     re.compile(r"(?<![\w+])(?:\+|00)[ ]?[1-9](?:[ .\-/()]{0,3}\d){6,13}(?!\d)"),
-    re.compile(r"(?<![\w+.])(?:1[ .\-])?\(?[2-9]\d{2}\)?[ .\-]{1,2}\d{3}[ .\-]\d{4}(?!\d)"),
-    re.compile(r"(?<![\w+.])\(?0[1-9]\d{0,4}\)?[ /\-]{1,3}\d(?:[ \-/]?\d){4,9}(?!\d)"),
+    re.compile(r"(?<![\w+.])(?:1[ .\-])?(?:\([2-9]\d{2}\)|[2-9]\d{2})[ .\-]{1,2}\d{3}[ .\-]\d{4}(?!\d)"),
+    re.compile(r"(?<![\w+.])(?:\(0[1-9]\d{0,4}\)|0[1-9]\d{0,4})[ /\-]{1,3}\d(?:[ \-/]?\d){4,9}(?!\d)"),
 )
 _DATE = re.compile(r"\d{1,2}([-/ ])\d{1,2}\1\d{2,4}")
 _DIGITS = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,}")
@@ -29,7 +29,9 @@ _IPV4 = re.compile(r"(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2
 _IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f:.]{3,45}(?![\w])")
 _SSN = re.compile(r"(?<![\w-])(?!000|666|9\d\d)\d{3}([- ])(?!00)\d{2}\1(?!0000)\d{4}(?!\w|-\d)")
 
-_CARD_DIGITS = range(13, 20)
+_CARD = re.compile(r"4\d{12}(?:\d{3}){0,2}|5\d{15}|2[2-7]\d{14}|3[47]\d{13}|3[05689]\d{12,14}|6\d{15,18}", re.ASCII)
+"""First digits and lengths of the numbers that the large card schemes issue."""
+_CARD_DIGITS_MAX = 19
 _IBAN_LENGTH_MIN = 15
 
 
@@ -63,11 +65,11 @@ def _cards(text: str) -> Iterator[tuple[int, int]]:
         groups = [match.span() for match in _GROUP.finditer(text, run.start(), run.end())]
         for first in range(len(groups)):
             digits = ""
-            for start, end in groups[first : first + max(_CARD_DIGITS)]:
+            for start, end in groups[first : first + _CARD_DIGITS_MAX]:
                 digits += text[start:end]
-                if len(digits) > max(_CARD_DIGITS):
+                if len(digits) > _CARD_DIGITS_MAX:
                     break
-                if len(digits) in _CARD_DIGITS and digits.isascii() and luhn(digits):
+                if _CARD.fullmatch(digits) and luhn(digits):
                     yield groups[first][0], end
 
 

@@ -108,13 +108,19 @@ def _is_file(text: str) -> bool:
     return text.startswith("data:") and ";base64," in text[:200]
 
 
+def _is_content(value: dict[str, Any], key: str) -> bool:
+    """The same for a file that is given as an object."""
+    return key == "data" and value.keys() == {"media_type", "data"}
+
+
 def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         if not _is_file(value):
             yield value
     elif isinstance(value, dict):
         for key in sorted(value):
-            yield from _strings(value[key])
+            if not _is_content(value, key):
+                yield from _strings(value[key])
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _strings(item)
@@ -124,7 +130,7 @@ def _mapped(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return value if _is_file(value) else change(value)
     if isinstance(value, dict):
-        return {key: _mapped(item, change) for key, item in value.items()}
+        return {key: item if _is_content(value, key) else _mapped(item, change) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_mapped(item, change) for item in value]
     return value
