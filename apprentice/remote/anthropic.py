@@ -67,6 +67,7 @@ class _Message(msgspec.Struct, frozen=True):
     model: str
     content: list[_Block]
     usage: _Usage
+    id: str = ""
     stop_reason: str | None = None
     stop_details: _StopDetails | None = None
 
@@ -166,6 +167,7 @@ class MessagesFormat:
         written_1h = 0 if usage.cache_creation is None else usage.cache_creation.ephemeral_1h_input_tokens
         written_5m = 0 if usage.cache_creation is None else usage.cache_creation.ephemeral_5m_input_tokens
         return Completion(
+            id=message.id,
             model=message.model,
             text="".join(block.text for block in message.content if block.type == "text"),
             usage=TokenUsage(

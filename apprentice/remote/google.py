@@ -66,6 +66,7 @@ class _Response(msgspec.Struct, frozen=True, rename="camel"):
     candidates: list[_Candidate] = []
     prompt_feedback: _Feedback | None = None
     model_version: str = ""
+    response_id: str = ""
 
 
 class _Violation(msgspec.Struct, frozen=True, rename="camel"):
@@ -161,6 +162,7 @@ class GeminiFormat:
         parts = answer.candidates[0].content.parts if answer.candidates else []
         calls = [part.function_call for part in parts if part.function_call is not None]
         return Completion(
+            id=answer.response_id,
             model=answer.model_version or self._model,
             text="".join(part.text for part in parts if not part.thought),
             usage=_counted(answer.usage_metadata),

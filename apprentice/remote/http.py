@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from apprentice.remote.deliveries import Deliveries
 from apprentice.remote.images import take_images
 from apprentice.remote.limits import REQUESTS, LimitReached, RateLimiter
 from apprentice.remote.outputs import output_of
@@ -92,6 +93,7 @@ class HttpModel:
         self._auth = httpx.BasicAuth(*self._login) if self._login is not None else httpx.USE_CLIENT_DEFAULT
         self._max_attempts = max_attempts
         self._limiter = limiter
+        self._deliveries = Deliveries()
         self._clock = clock
         self._randomness = randomness
         self._backoff = backoff or Backoff()
@@ -163,7 +165,10 @@ class HttpModel:
                 response = await self._send(body, ceiling_nd, deadline)
                 if isinstance(response, _Failed):
                     return response
-                return self._read(response, ceiling_nd)
+                outcome = self._read(response, ceiling_nd)
+                if isinstance(outcome, Completion) and outcome.id:
+                    await self._check_delivery(body, response, ceiling_nd)
+                return outcome
         except LimitReached as error:
             raise RemoteFailure("rate_limited", f"{self._name}: {error}") from None
 
@@ -197,6 +202,15 @@ class HttpModel:
             raise self._perhaps_billed("interrupted", _describe(error), ceiling_nd) from None
         except httpx.DecodingError as error:
             raise self._perhaps_billed("interrupted", _describe(error), ceiling_nd) from None
+
+    async def _check_delivery(self, body: bytes, response: httpx.Response, ceiling_nd: int) -> None:
+        """Refuse the response of another request, and drop the connection that is one response behind."""
+        delivery = self._deliveries.note(body, response.content)
+        stream = response.extensions.get("network_stream")
+        if delivery != "new" and stream is not None:
+            await stream.aclose()
+        if delivery == "stray":
+            raise self._perhaps_billed("interrupted", "the response of an earlier request came again", ceiling_nd)
 
     def _read(self, response: httpx.Response, ceiling_nd: int) -> Completion | _Failed:
         now_ns = self._clock.now_ns()

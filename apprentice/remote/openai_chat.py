@@ -73,6 +73,7 @@ class _ChatCompletion(msgspec.Struct, frozen=True):
     model: str
     choices: list[_Choice]
     usage: _Usage
+    id: str = ""
     service_tier: str | None = None
 
 
@@ -147,6 +148,7 @@ class ChatFormat:
         choice = answer.choices[0] if answer.choices else _Choice(message=_Message(), finish_reason="no choice")
         calls = [api.tool_call(call.function.name, call.function.arguments) for call in choice.message.tool_calls or ()]
         return Completion(
+            id=answer.id,
             model=answer.model,
             text=choice.message.content or "",
             usage=_counted(answer.usage),

@@ -63,6 +63,7 @@ class _Response(msgspec.Struct, frozen=True):
     status: str
     output: list[_Item]
     usage: _Usage
+    id: str = ""
     incomplete_details: _Incomplete | None = None
     service_tier: str | None = None
 
@@ -139,6 +140,7 @@ class ResponsesFormat:
         calls = [api.tool_call(item.name, item.arguments) for item in answer.output if item.type == "function_call"]
         given = answer.usage.input_tokens_details or _InputDetails()
         return Completion(
+            id=answer.id,
             model=answer.model,
             text="".join(part.text for part in parts if part.type == "output_text"),
             usage=api.usage(

@@ -27,6 +27,8 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """A response that was billed. ``failed`` holds kind and reason where it is not an answer."""
 
+    id: str = ""
+    """The provider's identifier of this response, by which it differs from every other."""
     model: str
     text: str
     usage: TokenUsage

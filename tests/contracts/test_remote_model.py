@@ -1,4 +1,4 @@
-"""What every remote model keeps to, against a simulated provider: over real HTTP on loopback and in memory.
+"""What every remote model keeps to, whatever its format, against a simulated provider over real HTTP on loopback.
 
 Only the pauses are replaced by a clock that jumps; requests and responses are real.
 """
@@ -7,18 +7,64 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
+from math import ceil
+from typing import Any
 
 import httpx
 import pytest
 
-from apprentice.remote import AnthropicModel, PriceTable, RateLimiter, Secret
+from apprentice.config import ProviderConfig
+from apprentice.remote import Price, PriceTable, RateLimiter, Rates
+from apprentice.remote.providers import PROVIDERS
 from apprentice.testing import Fault, FaultPlan, Frontier, Reply, SeededRandomness
-from apprentice.testing.faults import RETRIED
 from apprentice.testing.dialect import RETRY_AFTER_S
+from apprentice.testing.faults import RETRIED
 from apprentice_actors.ports import Question, RemoteFailure, RemoteModel
+from apprentice_events.vocabulary import TokenUsage
 
-MODEL = "claude-haiku-4-5-20251001"
-PRICE = PriceTable.load().find("anthropic", MODEL)
+KEY_VARIABLE = "CONTRACT_TEST_KEY"
+TABLE = PriceTable.load()
+OWN_PRICE = Rates(**{name: Decimal(n) for n, name in enumerate(Rates.__struct_fields__, 2)})
+
+
+@dataclass(frozen=True)
+class Case:
+    """A provider of the configuration, and what its format can and cannot tell."""
+
+    name: str
+    provider: str
+    model: str
+    path: str = ""
+    """The path of the base URL."""
+    options: dict[str, Any] = field(default_factory=dict)
+    in_memory: bool = False
+    tells_limits: bool = True
+    tells_writes: bool = True
+    tells_retention: bool = False
+
+    @property
+    def price(self) -> Price:
+        found = TABLE.find(self.provider, self.model)
+        return found or Price(
+            provider=self.provider, model=self.model, rates=OWN_PRICE, checked="2026-11-20", source="test"
+        )
+
+
+CLAUDE = "claude-haiku-4-5-20251001"
+CASES = [
+    Case("anthropic", "anthropic", CLAUDE, tells_retention=True),
+    Case("memory", "anthropic", CLAUDE, in_memory=True, tells_retention=True),
+    Case("openai", "openai", "gpt-5-mini", "/v1"),
+    Case("responses", "openai", "gpt-5-mini", "/v1", {"api": "responses"}, tells_retention=True),
+    Case("google", "google", "gemini-2.5-flash", tells_limits=False, tells_writes=False),
+    Case("azure", "azure", "gpt-4.1", options={"deployment": "mine"}),
+    Case("azure-path", "azure", "gpt-4.1", "/openai/v1/"),
+    Case("azure-older", "azure", "gpt-4.1", options={"deployment": "mine", "api_version": "2024-10-21"}),
+    Case("azure-responses", "azure", "gpt-4.1", options={"api": "responses"}, tells_retention=True),
+    Case("openrouter", "openrouter", "meta/llama", "/api/v1"),
+    Case("compatible", "openai_compatible", "my-model", "/v1/"),
+]
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -89,45 +135,38 @@ class Rig:
     limiter: RateLimiter
 
 
-@asynccontextmanager
-async def anthropic_over_http(
-    frontier: Frontier, clock: JumpingClock, limiter: RateLimiter
-) -> AsyncIterator[RemoteModel]:
-    async with frontier, httpx.AsyncClient(trust_env=False) as client:
-        yield build(frontier.url, clock, limiter, client)
-
-
-@asynccontextmanager
-async def anthropic_in_memory(
-    frontier: Frontier, clock: JumpingClock, limiter: RateLimiter
-) -> AsyncIterator[RemoteModel]:
-    async with httpx.AsyncClient(transport=frontier.transport()) as client:
-        yield build("http://frontier.invalid", clock, limiter, client)
-
-
-def build(url: str, clock: JumpingClock, limiter: RateLimiter, client: httpx.AsyncClient) -> RemoteModel:
-    return AnthropicModel(
-        MODEL,
-        Secret("sk-contract-0123456789"),
-        PRICE,
-        limiter=limiter,
-        clock=clock,
-        randomness=SeededRandomness(1),
-        base_url=url,
+def build(case: Case, url: str, clock: JumpingClock, limiter: RateLimiter, client: httpx.AsyncClient) -> RemoteModel:
+    config = ProviderConfig(
+        provider=case.provider,
+        model=case.model,
+        base_url=url + case.path,
+        api_key_env=KEY_VARIABLE,
         max_attempts=4,
-        client=client,
+        **case.options,
     )
+    make = PROVIDERS[case.provider]
+    return make(config, case.price, clock, SeededRandomness(1), limiter=limiter, client=client)
 
 
-@pytest.fixture(params=[anthropic_over_http, anthropic_in_memory], ids=["http", "memory"])
-def open_rig(request):
+@pytest.fixture(params=CASES, ids=lambda case: case.name)
+def case(request, monkeypatch) -> Case:
+    monkeypatch.setenv(KEY_VARIABLE, "sk-contract-0123456789")
+    return request.param
+
+
+@pytest.fixture
+def open_rig(case):
     @asynccontextmanager
     async def opened(answer=lambda asked: OUTPUT, *, max_concurrent: int = 64, **options) -> AsyncIterator[Rig]:
         clock = JumpingClock()
         limiter = RateLimiter(clock, max_concurrent=max_concurrent)
-        frontier = Frontier(answer, clock=clock, price=PRICE, **options)
-        async with request.param(frontier, clock, limiter) as model:
-            yield Rig(model, frontier, clock, limiter)
+        frontier = Frontier(answer, clock=clock, price=case.price, api_key="sk-contract-0123456789", **options)
+        if case.in_memory:
+            async with httpx.AsyncClient(transport=frontier.transport()) as client:
+                yield Rig(build(case, "http://frontier.invalid", clock, limiter, client), frontier, clock, limiter)
+        else:
+            async with frontier, httpx.AsyncClient(trust_env=False) as client:
+                yield Rig(build(case, frontier.url, clock, limiter, client), frontier, clock, limiter)
 
     return opened
 
@@ -138,11 +177,11 @@ async def fail(rig: Rig, timeout_s: float = 30.0) -> RemoteFailure:
     return caught.value
 
 
-async def test_an_answer_is_parsed_counted_and_billed(open_rig):
+async def test_an_answer_is_parsed_counted_and_billed(open_rig, case):
     async with open_rig() as rig:
         answer = await rig.model.answer(question(), timeout_s=30)
         assert answer.output == OUTPUT
-        assert (answer.model, answer.attempts) == (MODEL, 1)
+        assert (answer.model, answer.attempts) == (case.options.get("deployment", case.model), 1)
         assert answer.usage == rig.frontier.calls[0].usage
         assert answer.cost_nd == rig.frontier.billed_nd > 0
         assert answer.cost_nd <= rig.model.quote_nd(question())
@@ -156,9 +195,9 @@ async def test_the_model_is_told_exactly_what_the_caller_sent(open_rig):
         assert rig.frontier.calls[0].input == {"text": text}
 
 
-async def test_the_provider_and_the_model_have_names(open_rig):
+async def test_the_provider_and_the_model_have_names(open_rig, case):
     async with open_rig() as rig:
-        assert (rig.model.provider, rig.model.model) == ("anthropic", MODEL)
+        assert (rig.model.provider, rig.model.model) == (case.provider, case.model)
 
 
 def test_every_fault_has_its_place_in_this_suite():
@@ -275,7 +314,9 @@ async def test_fifty_at_once_are_each_answered_once(open_rig):
         assert sum(answer.cost_nd for answer in answers) == rig.frontier.billed_nd
 
 
-async def test_a_told_rate_limit_is_waited_for_not_run_into(open_rig):
+async def test_a_told_rate_limit_is_waited_for_not_run_into(open_rig, case):
+    if not case.tells_limits:
+        pytest.skip("the format does not tell limits")
     async with open_rig(max_concurrent=5, rate_limit=60) as rig:
         await asyncio.gather(*(rig.model.answer(question(str(n)), timeout_s=600) for n in range(150)))
         assert [call.status for call in rig.frontier.calls] == [200] * 150
@@ -296,7 +337,7 @@ async def test_under_random_faults_what_is_charged_is_never_less_than_what_is_bi
         assert max(rig.frontier.times_billed({"text": str(n)}) for n in range(60)) == 1
 
 
-async def test_cache_reads_and_writes_have_their_own_prices(open_rig):
+async def test_cache_reads_and_writes_have_their_own_prices(open_rig, case):
     reply = Reply(
         output=OUTPUT,
         input_tokens=10,
@@ -304,16 +345,134 @@ async def test_cache_reads_and_writes_have_their_own_prices(open_rig):
         cache_read_tokens=1_000,
         cache_write_tokens=300,
         cache_write_1h_tokens=100,
+        reasoning_tokens=2,
     )
     async with open_rig(lambda asked: reply) as rig:
         answer = await rig.model.answer(question(), timeout_s=30)
-        assert (answer.usage.input_tokens, answer.usage.cache_read_tokens, answer.usage.cache_write_tokens) == (
-            10,
-            1000,
-            300,
-        )
-        # Haiku 4.5 in nano-dollars per token: 1000 in, 5000 out, 100 read, 1250 written for 5 min, 2000 for 1 h.
-        assert answer.cost_nd == 10 * 1000 + 5 * 5000 + 1000 * 100 + 200 * 1250 + 100 * 2000
+    written, long = (300 if case.tells_writes else 0), (100 if case.tells_retention else 0)
+    assert answer.usage == TokenUsage(
+        input_tokens=310 - written,
+        output_tokens=5,
+        cache_read_tokens=1_000,
+        cache_write_tokens=written,
+        reasoning_tokens=2,
+    )
+    rates = case.price.rates
+    exact = (310 - written) * rates.input + 5 * rates.output + 1_000 * rates.cache_read
+    exact += (written - long) * rates.cache_write_5m + long * rates.cache_write_1h
+    assert answer.cost_nd == ceil(exact * 1_000)
+
+
+async def test_an_answer_delivered_twice_is_never_taken_for_the_next_one(open_rig):
+    async with open_rig(lambda asked: {"category": "bug", "priority": int(asked["text"])}) as rig:
+        rig.frontier.fail_next(Fault.duplicate)
+        charged, given = 0, []
+        for n in range(1, 5):
+            try:
+                answer = await rig.model.answer(question(str(n)), timeout_s=30)
+                charged += answer.cost_nd
+                given.append(answer.output["priority"])
+            except RemoteFailure as failure:
+                charged += failure.cost_nd
+                given.append(failure.kind)
+        assert given in ([1, 2, 3, 4], [1, "interrupted", 3, 4])
+        assert charged >= rig.frontier.billed_nd
+
+
+async def test_the_same_question_again_may_have_the_same_answer(open_rig):
+    async with open_rig() as rig:
+        rig.frontier.fail_next(Fault.duplicate)
+        answers = [await rig.model.answer(question(), timeout_s=30) for _ in range(3)]
+        assert [answer.output for answer in answers] == [OUTPUT] * 3
+        assert (await rig.model.answer(question("other"), timeout_s=30)).output == OUTPUT
+
+
+async def test_a_field_that_may_be_left_out_may_come_as_null(open_rig):
+    schema = {**SCHEMA, "properties": {**SCHEMA["properties"], "note": {"type": "string"}}}
+    asked = Question(task="classify", input={}, output_schema=schema)
+    async with open_rig(lambda asked: {**OUTPUT, "note": None}) as rig:
+        assert (await rig.model.answer(asked, timeout_s=30)).output == OUTPUT
+
+
+async def test_a_schema_that_cannot_be_enforced_is_not_sent_as_a_rule(open_rig):
+    free = {"type": "object", "additionalProperties": {"type": "integer"}}
+    async with open_rig(lambda asked: {"a": 1}) as rig:
+        answer = await rig.model.answer(Question(task="t", input={}, output_schema=free), timeout_s=30)
+        assert answer.output == {"a": 1}
+
+
+async def test_nested_optional_and_constant_fields_pass_the_providers_checks(open_rig):
+    inner = {"type": "object", "properties": {"kind": {"const": "a"}, "size": {"type": ["integer", "null"]}}}
+    schema = {"type": "object", "properties": {"items": {"type": "array", "items": inner}}, "required": ["items"]}
+    output = {"items": [{"kind": "a", "size": None}]}
+    async with open_rig(lambda asked: output) as rig:
+        answer = await rig.model.answer(Question(task="t", input={}, output_schema=schema), timeout_s=30)
+        assert answer.output == output
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["data:image/png;base64,AAAA", "https://pictures.example/a.png", {"media_type": "image/jpeg", "data": "AAAA"}],
+)
+async def test_images_travel_beside_the_text_and_are_set_aside_for(open_rig, image):
+    text = Question(task="t", input={"pages": [{"scan": "none"}], "text": "x"}, image_fields=())
+    asked = Question(task="t", input={"pages": [{"scan": image}], "text": "x"}, image_fields=("pages[].scan", "gone"))
+    async with open_rig() as rig:
+        assert (await rig.model.answer(asked, timeout_s=30)).output == OUTPUT
+        assert rig.frontier.calls[0].images == 1
+        assert rig.frontier.calls[0].input == {"pages": [{"scan": "(image 1)"}], "text": "x"}
+        assert rig.model.quote_nd(asked) > rig.model.quote_nd(text) + thousand_tokens_nd(rig)
+
+
+def thousand_tokens_nd(rig: Rig) -> int:
+    """What a thousand tokens of input cost: any image may count that many."""
+    return rig.model.price.bound_nd(1_000, 0)
+
+
+async def test_what_is_no_image_is_refused_without_being_quoted(open_rig):
+    async with open_rig() as rig:
+        with pytest.raises(RemoteFailure, match="photo is no image") as caught:
+            await rig.model.answer(
+                Question(task="t", input={"photo": "private"}, image_fields=("photo",)), timeout_s=30
+            )
+        assert (caught.value.kind, caught.value.cost_nd, rig.frontier.calls) == ("bad_request", 0, [])
+        assert "private" not in str(caught.value)
+
+
+TOOL = {
+    "name": "refund",
+    "description": "Pay back.",
+    "parameters": {"type": "object", "properties": {"amount": {"type": "number"}}, "required": ["amount"]},
+}
+CALLS = {"tool_calls": [{"name": "refund", "arguments": {"amount": 2.5}}]}
+
+
+@pytest.mark.parametrize("output", [CALLS, {"content": "There is nothing to pay back."}])
+async def test_with_tools_the_answer_is_calls_or_text(open_rig, output):
+    asked = Question(task="t", input={"text": "x"}, tools=(TOOL,), output_schema=SCHEMA)
+    async with open_rig(lambda asked: output) as rig:
+        assert (await rig.model.answer(asked, timeout_s=30)).output == output
+
+
+async def test_a_tool_that_was_not_offered_is_no_answer(open_rig):
+    asked = Question(task="t", input={"text": "x"}, tools=(TOOL,))
+    unknown = {"tool_calls": [{"name": "delete_everything", "arguments": {}}]}
+    async with open_rig(lambda asked: unknown) as rig:
+        with pytest.raises(RemoteFailure, match="not offered") as caught:
+            await rig.model.answer(asked, timeout_s=30)
+        assert (caught.value.kind, caught.value.cost_nd) == ("invalid", rig.frontier.billed_nd)
+
+
+@pytest.mark.parametrize("tier", ["flex", "priority", "default", "never-heard-of"])
+async def test_the_tier_that_answered_decides_the_price(open_rig, case, tier):
+    reply = Reply(output=OUTPUT, input_tokens=1_000, output_tokens=100, service_tier=tier)
+    async with open_rig(lambda asked: reply) as rig:
+        answer = await rig.model.answer(question(), timeout_s=30)
+        assert answer.cost_nd == rig.frontier.billed_nd <= rig.model.quote_nd(question()) * 100
+    standard = [case.price.rates]
+    known = {"default": standard, **{name: [each.rates] for name, each in case.price.tiers.items()}}
+    possible = known.get(tier, standard + [each.rates for each in case.price.tiers.values()])
+    assert answer.cost_nd == max(ceil((1_000 * rates.input + 100 * rates.output) * 1_000) for rates in possible)
 
 
 async def until(condition) -> None:
