@@ -17,6 +17,7 @@ from typing import Self
 
 import msgspec
 
+from apprentice.remote.google import TIER_HEADER
 from apprentice.remote.limits import Bucket
 from apprentice.remote.pricing import Price
 from apprentice.remote.prompt import canonical_json
@@ -36,7 +37,7 @@ from apprentice.testing.dialect import (
     usage_of,
 )
 from apprentice.testing.faults import Fault, FaultPlan
-from apprentice.testing.gemini_api import TIER_HEADER, GeminiApi
+from apprentice.testing.gemini_api import GeminiApi
 from apprentice.testing.http_server import Ending, HttpServer, Request, Response
 from apprentice.testing.messages_api import MessagesApi
 from apprentice.testing.responses_api import ResponsesApi
@@ -83,7 +84,7 @@ _DIALECTS: tuple[tuple[re.Pattern[str], Dialect], ...] = (
     (re.compile(r"(?:/openai)?/v1/chat/completions|/openai/deployments/[^/]+/chat/completions"), ChatApi()),
     (re.compile(r"/api/v1/chat/completions"), ChatApi(routed=True)),
     (re.compile(r"(?:/openai)?/v1/responses"), ResponsesApi()),
-    (re.compile(r"/v1beta/models/[^/:]+:generateContent"), GeminiApi()),
+    (re.compile(r"/v1(?:beta)?/models/[^/:]+:generateContent"), GeminiApi()),
 )
 """Each path speaks one format, all on the same port."""
 _TEXTS = {

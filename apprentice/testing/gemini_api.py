@@ -5,7 +5,6 @@ from urllib.parse import unquote
 
 import msgspec
 
-from apprentice.remote.google import TIER_HEADER
 from apprentice.testing.dialect import (
     JSON_TYPE,
     Allowed,
@@ -24,8 +23,6 @@ from apprentice.testing.faults import Fault
 from apprentice.testing.http_server import Request
 from apprentice_actors.ports import JsonObject
 from apprentice_events.vocabulary import TokenUsage
-
-__all__ = ["TIER_HEADER", "GeminiApi"]
 
 _FIELDS = frozenset(
     {"contents", "systemInstruction", "generationConfig", "tools", "toolConfig", "safetySettings", "serviceTier"}
@@ -148,7 +145,9 @@ def _last_content(contents: Any) -> tuple[str, int]:
     texts, images = [], 0
     for part in contents[-1].get("parts", []):
         image = part.get("inlineData") or part.get("fileData")
-        if image is not None and not ({"mimeType", "data"} <= set(image) or "fileUri" in image):
+        # JSON of protocol buffers takes names in either spelling, and the vendor's own client mixes them.
+        known = {name.replace("mime_type", "mimeType").replace("file_uri", "fileUri") for name in image or ()}
+        if image is not None and not ({"mimeType", "data"} <= known or "fileUri" in known):
             raise Wrong(400, "an image needs inlineData with mimeType and data, or fileData with fileUri")
         images += image is not None
         texts.append(str(part.get("text", "")))
