@@ -157,7 +157,8 @@ def _last_content(contents: Any) -> tuple[str, int]:
 def _check_tools(tools: Any) -> tuple[str, ...]:
     declared = [each for tool in tools for each in tool.get("functionDeclarations", [])]
     for each in declared:
-        if not each.get("name") or not isinstance(each.get("parametersJsonSchema", each.get("parameters")), dict):
+        spellings = ("parametersJsonSchema", "parameters_json_schema", "parameters")
+        if not each.get("name") or not any(isinstance(each.get(spelling), dict) for spelling in spellings):
             raise Wrong(400, "a function declaration needs a name and parameters")
     return tuple(each["name"] for each in declared)
 

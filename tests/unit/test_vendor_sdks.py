@@ -31,6 +31,7 @@ REPLY = Reply(
     cache_write_1h_tokens=100,
     reasoning_tokens=2,
 )
+CALLS = {"tool_calls": [{"name": "refund", "arguments": {"amount": 2.5}}]}
 STATUSES = {
     Fault.rate_limited: 429,
     Fault.rate_limited_silently: 429,
@@ -69,8 +70,14 @@ def test_every_fault_is_shown_to_the_vendors_clients():
 
 
 @pytest.fixture
-async def frontier():
-    async with Frontier(lambda asked: REPLY, slow_s=0.0) as running:
+def calling() -> list:
+    """Outputs to give before the usual one."""
+    return []
+
+
+@pytest.fixture
+async def frontier(calling):
+    async with Frontier(lambda asked: calling.pop() if calling else REPLY, slow_s=0.0) as running:
         yield running
 
 
@@ -176,17 +183,12 @@ async def test_openais_client_notices_a_broken_connection(frontier, client, api,
         await ask(client, api)
 
 
-async def test_openais_client_reads_tool_calls():
-    calls = {"tool_calls": [{"name": "refund", "arguments": {"amount": 2.5}}]}
+async def test_openais_client_reads_tool_calls(calling, client):
+    calling.extend([CALLS, CALLS])
     function = {"name": "refund", "parameters": PARAMETERS}
-    async with (
-        Frontier(lambda asked: calls) as frontier,
-        openai.AsyncOpenAI(api_key="sk-0123456789", base_url=f"{frontier.url}/v1", max_retries=0) as client,
-    ):
-        chat = checked(await client.chat.completions.create(**CHAT, tools=[{"type": "function", "function": function}]))
-        response = checked(
-            await client.responses.create(**RESPONSE, tools=[{"type": "function", "strict": False, **function}])
-        )
+    tool = {"type": "function", "strict": False, **function}
+    chat = checked(await client.chat.completions.create(**CHAT, tools=[{"type": "function", "function": function}]))
+    response = checked(await client.responses.create(**RESPONSE, tools=[tool]))
     call = chat.choices[0].message.tool_calls[0]
     assert (call.function.name, json.loads(call.function.arguments)) == ("refund", {"amount": 2.5})
     assert chat.choices[0].finish_reason == "tool_calls"
@@ -249,18 +251,14 @@ async def test_googles_client_raises_its_typed_error(frontier, gemini, fault, st
         assert caught.value.details["error"]["details"][0]["retryDelay"] == "2s"
 
 
-async def test_googles_client_reads_tool_calls_and_sends_images():
-    calls = {"tool_calls": [{"name": "refund", "arguments": {"amount": 2.5}}]}
+async def test_googles_client_reads_tool_calls_and_sends_images(calling, gemini):
     declaration = types.FunctionDeclaration(name="refund", parameters_json_schema=PARAMETERS)
-    async with Frontier(lambda asked: calls) as frontier:
-        client = genai.Client(api_key="AIza-0123456789", http_options=types.HttpOptions(base_url=frontier.url)).aio
-        answer = await client.models.generate_content(
-            model="gemini-2.5-flash",
-            contents=[types.Part.from_bytes(data=b"x", mime_type="image/png"), json.dumps(ASKED)],
-            config=types.GenerateContentConfig(
-                tools=[types.Tool(function_declarations=[declaration])], service_tier="flex"
-            ),
-        )
-        await client.aclose()
+    calling.append(CALLS)
+    answer = await gemini.models.generate_content(
+        model="gemini-2.5-flash",
+        contents=[types.Part.from_bytes(data=b"x", mime_type="image/png"), json.dumps(ASKED)],
+        config=types.GenerateContentConfig(
+            tools=[types.Tool(function_declarations=[declaration])], service_tier="flex"
+        ),
+    )
     assert (answer.function_calls[0].name, answer.function_calls[0].args) == ("refund", {"amount": 2.5})
-    assert (frontier.calls[0].images, frontier.calls[0].input) == (1, ASKED)
