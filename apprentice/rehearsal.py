@@ -3,8 +3,8 @@
 Real HTTP to the simulated frontier, the real log, real training; only the remote model's answers come from the record.
 Every row is submitted under its own key, so a rehearsal that was killed goes on where its log ends.
 
-Time: while a version is trained, or comparisons are behind, no new request comes in, as if requests came more slowly than
-that takes (recorded streams seldom say when requests came). ``impatient`` lets them come as fast as they are answered.
+Time: while a version is trained, or comparisons are behind, no new request comes in, as if requests came more slowly
+than that takes (recorded streams seldom say when requests came). ``impatient`` lets them come as fast as they can.
 """
 
 import asyncio

@@ -206,8 +206,9 @@ class TaskSupervisor(Actor[TaskMessage]):
     def _new_live(self, message: SubmitRequest) -> Live:
         ports = self.ports
         body = make_body(message.content, ports.randomness.token(SALT_BYTES))
+        ordered = f"{self._now_ns // 1_000_000:011x}"  # neighbours in time share a page of the index
         request = c.Request(
-            id=f"req_{self._now_ns // 1_000_000:011x}{ports.randomness.token(6).hex()}",  # ordered in time: one index page
+            id=f"req_{ordered}{ports.randomness.token(6).hex()}",
             input=self.shelf.put(body),
             coin=ports.randomness.random(),
             key=message.key,

@@ -24,7 +24,7 @@ import msgspec
 
 from .vocabulary import EvidenceRestarted, RemoteScored
 
-SHIFT_ALTERNATIVES = (1.5, 2.0, 3.0)
+SHIFT_ALTERNATIVES = (1.5, 2.0, 3.0, 6.0)
 """Multiples of the tolerated risk that the fast detector bets on."""
 DRIFT_ALTERNATIVES = (1.25,)
 """Multiples of the tolerated risk that the slow detector bets on."""

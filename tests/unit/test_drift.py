@@ -22,7 +22,7 @@ def audits_to(verdict, risk, rng, limit) -> int:
 
 def test_thresholds_follow_the_promise_about_false_alarms():
     evidence = begun()
-    assert shift_verdict(evidence).threshold == log(3 * 1000)
+    assert shift_verdict(evidence).threshold == log(4 * 1000)
     assert drift_verdict(evidence).threshold == log(1000)
     assert not shift_verdict(evidence).alarm
     assert not drift_verdict(evidence).alarm
@@ -38,7 +38,7 @@ def test_a_steady_student_raises_no_alarm():
 
 def test_a_collapse_is_noticed_within_a_handful_of_audits():
     rng = random.Random(4)
-    assert median(audits_to(shift_verdict, 1.0, rng, 100) for _ in range(3)) == 8
+    assert median(audits_to(shift_verdict, 1.0, rng, 100) for _ in range(3)) == 5
     assert median(audits_to(shift_verdict, 0.3, rng, 400) for _ in range(15)) <= 60
 
 

@@ -159,10 +159,10 @@ def test_only_answers_served_locally_move_the_detectors():
     evidence = begun()
     evidence.coin(0, 1.0, True)
     evidence.scored(scored(0, score=0.0, served="remote"))
-    assert evidence.shift == [0.0, 0.0, 0.0]
+    assert evidence.shift == [0.0, 0.0, 0.0, 0.0]
     evidence.coin(1, 1.0, True)
     evidence.scored(scored(1, score=0.0, served="local"))
-    assert evidence.shift == pytest.approx([log(1.5), log(2), log(3)])
+    assert evidence.shift == pytest.approx([log(1.5), log(2), log(3), log(6)])
     assert evidence.drift == pytest.approx([1.25])
     evidence.restart_detectors()
     assert (evidence.shift, evidence.drift) == ([0.0, 0.0, 0.0], [0.0])

@@ -1,7 +1,7 @@
 """Bursts: whether to buy comparisons above the gate so that the next step opens sooner. Pure.
 
 A step grows its evidence at the audit rate. Buying every comparison for a while costs the share of requests that is
-served locally now; opening a step saves the share between it and the gate, from then on. How long "from then on" will be
+served locally now; opening a step saves the share between it and the gate, from then on. How long "from then on" is
 nobody knows; the guess is as long as the task has lasted (Lindy's rule). The rate depends on the past alone, so
 certificates stay valid whatever this decides.
 """
@@ -13,7 +13,10 @@ import msgspec
 from apprentice_events.evidence import Evidence
 
 from .certificate import STAKES, log_thresholds, log_wealths
+from .correlation import wilson
 
+PAYBACK = 3.0
+"""How many times over a burst must pay: estimates of steps that are tried again and again err on the hopeful side."""
 RECENT = 200
 """Newest comparisons that the shares and the loss of a step are estimated from."""
 
@@ -47,7 +50,7 @@ def worthwhile(evidence: Evidence, held: list[float], gate: float, rate: float, 
             continue
         calls = max(threshold - wealths[step], 0.0) / growth / share
         price, saving = calls * served * (1.0 - rate), (share - served) * (1.0 - rate) * requests
-        if price < saving and (best is None or saving - price > best.saving - best.price):
+        if PAYBACK * price < saving and (best is None or saving - price > best.saving - best.price):
             best = Burst(step=step, price=price, saving=saving)
     return best
 
@@ -71,12 +74,17 @@ def _share(evidence: Evidence, recent: _Recent, step: float) -> float:
 
 
 def _growth(evidence: Evidence, recent: _Recent, step: float) -> float:
-    """Nats that one comparison at ``step`` adds in mean, with the stake that suits its present loss best."""
+    """Nats that one comparison at ``step`` adds in mean, with the stake that suits its loss best.
+
+    The loss is taken at its upper Wilson bound: a step near the guarantee would otherwise look cheap again and again.
+    """
     bands = _bands(evidence, step)
-    weight = sum(weight for index, weight, _ in recent if index < bands)
-    if weight <= 0.0:
+    weights = [weight for index, weight, _ in recent if index < bands]
+    if not weights:
         return 0.0
-    loss = sum(weight * (1.0 - score) for index, weight, score in recent if index < bands) / weight
+    total = sum(weights)
+    mean = sum(weight * (1.0 - score) for index, weight, score in recent if index < bands) / total
+    loss = wilson(mean, total * total / sum(weight * weight for weight in weights))[1]
     epsilon = 1.0 - evidence.guarantee
     return max(loss * log1p(-stake) - log1p(-epsilon * stake) for stake in STAKES)
 

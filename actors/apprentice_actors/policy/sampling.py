@@ -1,19 +1,21 @@
 """How often answers above the gate are audited, and what a given rate would notice how soon.
 
-Detection delays follow from the e-detector's drift: per audit it gains ``KL(epsilon + d || epsilon)`` nats in mean once
-the risk has risen by d, and alarms at ``log A`` (Lorden 1971; Shin, Ramdas & Rinaldo 2024). ``CAUTION`` scales the mean
-delay to one that 90% of cases keep, as simulated.
+Detection delays follow from the e-detector's drift: once the risk has risen by d, each audit adds the mean logarithm of
+the best of its K bets, and it alarms at ``log(A K)`` (Lorden 1971; Shin, Ramdas & Rinaldo 2024). ``CAUTION`` scales the
+mean delay to one that 90% of cases keep, as simulated.
 """
 
-from math import exp, log
+from math import exp, inf, log, log1p
 from math import floor as whole
 from typing import Literal
+
+from apprentice_events.evidence import SHIFT_ALTERNATIVES, bet_on
 
 type Decay = Literal["exponential", "linear", "step"]
 
 RATE_STEP_MAX = 0.05
 """The most the applied rate moves per comparison."""
-CAUTION = 2.0
+CAUTION = 1.7
 """Ratio of the delay that holds in 90% of cases to the mean delay."""
 DECAY_STEPS = 4
 """Stairs of the ``step`` decay, evenly spaced between graduation and perfect correlation."""
@@ -50,7 +52,10 @@ def applied_rate(before: float, target: float, *, floor: float, coaching: bool =
 
 
 def information(drop: float, guarantee: float) -> float:
-    """``KL(epsilon + drop || epsilon)`` in nats: what one audit tells about a drop below the guarantee."""
+    """Nats that one audit adds in mean to the detector's best sum, ``drop`` below the guarantee.
+
+    At most ``KL(epsilon + drop || epsilon)``, and near it for drops within the detector's reach.
+    """
     epsilon = 1.0 - guarantee
     risk = epsilon + drop
     if not (0.0 < epsilon < 1.0 and drop > 0.0 and risk <= 1.0):
@@ -58,20 +63,25 @@ def information(drop: float, guarantee: float) -> float:
             f"a drop of {drop} below a guarantee of {guarantee} leaves no agreement in [0, 1); "
             f"ask for a drop above 0 and at most {guarantee}"
         )
-    remaining = (1.0 - risk) * log((1.0 - risk) / (1.0 - epsilon)) if risk < 1.0 else 0.0
-    return risk * log(risk / epsilon) + remaining
+    bets = [bet_on(multiple, guarantee) for multiple in SHIFT_ALTERNATIVES]
+    return max(risk * log1p(bet * guarantee) + (1.0 - risk) * log1p(-bet * epsilon) for bet in bets)
 
 
 def detect_floor(drop: float, within: int, guarantee: float, false_alarm_every: int) -> float:
     """The smallest audit rate at which agreement ``drop`` under the guarantee is noticed ``within`` requests (90%)."""
     if within < 1:
         raise ValueError(f"detect.within is {within} requests; it must be at least 1")
-    return min(1.0, CAUTION * log(false_alarm_every) / (within * information(drop, guarantee)))
+    gain = information(drop, guarantee)
+    return min(1.0, CAUTION * _needed(false_alarm_every) / (within * gain)) if gain > 0.0 else 1.0
 
 
-def noticed_within(drop: float, rate: float, guarantee: float, false_alarm_every: int) -> int:
-    """After how many locally served requests such a drop is noticed in 90% of cases, at audit rate ``rate``."""
-    return whole(CAUTION * log(false_alarm_every) / (rate * information(drop, guarantee))) + 1
+def noticed_within(drop: float, rate: float, guarantee: float, false_alarm_every: int) -> float:
+    """After how many locally served requests such a drop is noticed in 90% of cases, at audit rate ``rate``.
+
+    Infinite for a drop so small that the fast detector does not tell it from noise; the slow one may.
+    """
+    gain = information(drop, guarantee)
+    return whole(CAUTION * _needed(false_alarm_every) / (rate * gain)) + 1 if gain > 0.0 else inf
 
 
 def noticeable_drop(within: int, rate: float, guarantee: float, false_alarm_every: int) -> float | None:
@@ -86,3 +96,7 @@ def noticeable_drop(within: int, rate: float, guarantee: float, false_alarm_ever
         else:
             low = middle
     return high
+
+
+def _needed(false_alarm_every: int) -> float:
+    return log(false_alarm_every * len(SHIFT_ALTERNATIVES))

@@ -42,7 +42,7 @@ def test_the_same_seed_gives_the_same_log_and_another_seed_another():
 
 def test_the_log_does_not_depend_on_the_process():
     """The order of sets of strings differs from process to process; nothing may follow from it."""
-    code = "import test_replay; print(test_replay.head_after(1))"
+    code = "import test_worlds_replayed; print(test_worlds_replayed.head_after(1))"
     folder = os.path.dirname(__file__)
     heads = {
         subprocess.run(
