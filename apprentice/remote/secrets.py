@@ -44,8 +44,8 @@ class Secret:
     @classmethod
     def from_env(cls, name: str) -> Self:
         """Read an environment variable. Raises :class:`InvalidConfig` if it is not set or empty."""
-        if _looks_like_a_key(name):
-            problem = "holds what looks like a key; write the name of a variable there, and keep the key in it"
+        if not name.isidentifier() or _looks_like_a_key(name):
+            problem = "is none, or looks like a key; write the name of the variable there that holds the key"
             raise InvalidConfig([problem], "the name of the environment variable")
         origin = f"the environment variable {name}"
         value = os.environ.get(name, "").strip()
@@ -92,7 +92,7 @@ class Secret:
 def _looks_like_a_key(name: str) -> bool:
     """Whether somebody may have put a key where its name belongs: long, and neither a variable's name nor a file's."""
     mixed = any(character.isdigit() for character in name) and any(character.islower() for character in name)
-    return len(name) >= TELLING_LENGTH and "." not in name and (mixed or name.startswith(("sk-", "sk_")))
+    return len(name) >= TELLING_LENGTH and (name.startswith(("sk-", "sk_")) or (mixed and "." not in name))
 
 
 _known: "WeakSet[Secret]" = WeakSet()
