@@ -165,7 +165,7 @@ def test_only_answers_served_locally_move_the_detectors():
     assert evidence.shift == pytest.approx([log(1.5), log(2), log(3), log(6)])
     assert evidence.drift == pytest.approx([1.25])
     evidence.restart_detectors()
-    assert (evidence.shift, evidence.drift) == ([0.0, 0.0, 0.0], [0.0])
+    assert (evidence.shift, evidence.drift) == ([0.0, 0.0, 0.0, 0.0], [0.0])
 
 
 def test_the_bet_is_the_likelihood_ratio_and_never_loses_everything():
