@@ -251,7 +251,7 @@ async def test_googles_client_raises_its_typed_error(frontier, gemini, fault, st
         assert caught.value.details["error"]["details"][0]["retryDelay"] == "2s"
 
 
-async def test_googles_client_reads_tool_calls_and_sends_images(calling, gemini):
+async def test_googles_client_reads_tool_calls_and_sends_images(frontier, calling, gemini):
     declaration = types.FunctionDeclaration(name="refund", parameters_json_schema=PARAMETERS)
     calling.append(CALLS)
     answer = await gemini.models.generate_content(
@@ -262,3 +262,4 @@ async def test_googles_client_reads_tool_calls_and_sends_images(calling, gemini)
         ),
     )
     assert (answer.function_calls[0].name, answer.function_calls[0].args) == ("refund", {"amount": 2.5})
+    assert (frontier.calls[0].images, frontier.calls[0].input) == (1, ASKED)
