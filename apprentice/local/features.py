@@ -10,6 +10,7 @@ product on a 77-class stream (Banking77), because it lets pairs of n-grams count
 
 import re
 from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from typing import Any, Protocol, Self
 from zlib import crc32
 
@@ -55,12 +56,15 @@ def render(value: JsonObject, *, lower: bool = True) -> tuple[str, list[str]]:
     """An input as prose and as ``name=value`` tokens.
 
     Strings go into the prose; short ones without a line break are tokens besides, so that ``{"language": "en"}`` is
-    more than two letters. Numbers give their exact value, their leading two digits and their magnitude.
+    more than two letters. Numbers give their exact value, their leading two digits and their magnitude. An image is one
+    opaque token, the hash of its content: the same picture is recognised, a similar one is not.
     """
     prose: list[str] = []
     tokens: list[str] = []
     for path, leaf in _leaves(value, ""):
-        if isinstance(leaf, str):
+        if isinstance(leaf, str) and leaf.startswith("data:image/"):
+            tokens.append(f"{path}={blake2b(leaf.encode(), digest_size=8).hexdigest()}")
+        elif isinstance(leaf, str):
             prose.append(leaf)
             if len(leaf) < _PROSE_MIN_CHARACTERS and path.count(".") + len(value) > 1:
                 tokens.append(f"{path}={leaf.strip().lower()}")
@@ -73,7 +77,9 @@ def render(value: JsonObject, *, lower: bool = True) -> tuple[str, list[str]]:
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value.keys() == {"media_type", "data"}:
+        yield path, f"data:{value['media_type']};base64,{value['data']}"
+    elif isinstance(value, dict):
         for name in sorted(value):
             yield from _leaves(value[name], f"{path}.{name}" if path else str(name))
     elif isinstance(value, list | tuple):
