@@ -10,6 +10,7 @@
 # Needs Python 3.12 or newer; name one with `make PYTHON=/path/to/python …` if none is found by itself.
 
 PYTHON ?=
+comma := ,
 VENV := .venv
 BIN := $(VENV)/bin
 CANDIDATES := $(PYTHON) python3.12 python3.13 python3.14 python3
@@ -24,7 +25,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(EXPORTED) $(BIN)/pytest -m "not heavy"
 
-heavy: $(VENV)/.dev
+heavy: $(VENV)/.heavy
 	$(EXPORTED) $(BIN)/pytest -m heavy
 
 check: $(VENV)/.dev
@@ -70,3 +71,7 @@ $(VENV)/.demo: $(VENV)/.python pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.python pyproject.toml constraints.txt
 	$(call install,.[dev])
 	@touch $(VENV)/.demo $@
+
+$(VENV)/.heavy: $(VENV)/.dev
+	$(call install,.[dev$(comma)heavy])
+	@touch $@
