@@ -93,7 +93,7 @@ class ProviderConfig(Section):
     temperature: Temperature | None = Field(
         None, description="The sampling temperature; not sent if left out, as the newest models refuse it."
     )
-    price: PriceConfig | None = Field(None, description="Prices, for a model that the built-in table does not know.")
+    price: PriceConfig | None = Field(None, description="Prices in the service tier that is asked for, for a model not in the built-in table.")
 
     @model_validator(mode="before")
     @classmethod

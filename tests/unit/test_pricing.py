@@ -87,6 +87,34 @@ def test_every_entry_is_dated_sourced_and_plausible():
         assert (entry.long_rates is None) == (entry.long_above == 0), name
 
 
+def test_every_tier_is_plausible():
+    tiers = [(entry, name, tier) for _, entry in TABLE for name, tier in entry.tiers.items()]
+    assert len(tiers) > 20
+    for entry, name, tier in tiers:
+        cheaper = name == "flex"
+        assert (tier.rates.input < entry.rates.input) == (tier.rates.output < entry.rates.output) == cheaper, (
+            entry.model
+        )
+        assert tier.rates.cache_read <= tier.rates.input <= tier.rates.cache_write_5m <= tier.rates.cache_write_1h
+        assert tier.long_rates is None or entry.long_rates is not None, entry.model
+
+
+def test_the_tier_decides_the_rates():
+    # GPT-5 mini: $0.25 in and $2 out, half of that in flex, $0.45 and $3.60 in priority.
+    usage, mini = TokenUsage(input_tokens=1_000, output_tokens=100), price("openai", "gpt-5-mini")
+    bills = {tier: mini.cost_nd(usage, service_tier=tier) for tier in (None, "default", "flex", "Priority", "new")}
+    assert bills == {None: 450_000, "default": 450_000, "flex": 225_000, "Priority": 810_000, "new": 810_000}
+    assert mini.bound_nd(1_000, 100) >= 810_000
+
+
+def test_a_tier_without_prices_for_long_prompts_costs_the_dearer_of_what_is_known():
+    # GPT-5.5 in priority: $12.50 in, and nothing is said of prompts above 272,000, which cost $10 in the standard tier.
+    model = price("openai", "gpt-5.5")
+    assert model.tiers["priority"].long_rates is None
+    assert model.cost_nd(TokenUsage(input_tokens=300_000), service_tier="priority") == 300_000 * 12_500
+    assert model.cost_nd(TokenUsage(input_tokens=300_000)) == 300_000 * 10_000
+
+
 def test_anthropics_writes_cost_their_stated_multiples():
     for (provider, name), entry in TABLE:
         if provider == "anthropic":

@@ -7,6 +7,7 @@ what concerns its format.
 import json
 import warnings
 
+import anthropic
 import openai
 import pytest
 
@@ -211,6 +212,31 @@ async def test_a_client_reads_what_openrouter_says_it_cost(frontier):
         answer = checked(await client.chat.completions.create(**CHAT))
     assert answer.usage.model_extra["cost"] == 0
     assert frontier.calls[0].api == "openrouter"
+
+
+# ---------------------------------------------------------------- Anthropic
+
+
+async def test_anthropics_client_reads_tool_calls_and_sends_images(frontier, calling):
+    calling.append(CALLS)
+    source = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
+    content = [{"type": "image", "source": source}, {"type": "text", "text": json.dumps(ASKED)}]
+    async with anthropic.AsyncAnthropic(api_key="sk-0123456789", base_url=frontier.url, max_retries=0) as client:
+        answer = checked(
+            await client.messages.create(
+                model="claude-haiku-4-5",
+                max_tokens=64,
+                messages=[{"role": "user", "content": content}],
+                tools=[{"name": "refund", "description": "Pay back.", "input_schema": PARAMETERS}],
+            )
+        )
+    assert (answer.stop_reason, answer.content[0].name, answer.content[0].input) == (
+        "tool_use",
+        "refund",
+        {"amount": 2.5},
+    )
+    assert answer.usage.output_tokens_details.thinking_tokens == 0
+    assert (frontier.calls[0].images, frontier.calls[0].input) == (1, ASKED)
 
 
 # ---------------------------------------------------------------- Google
