@@ -53,6 +53,7 @@ def status(state: TaskState, settings: TaskSettings, spend: SpendState, now_ns: 
         agreement=_mean(evidence.everything),
         agreement_local=_mean(evidence.served_local),
         audits_missed=counters.audits_missed,
+        withheld=counters.withheld,
         shadow_attempted=counters.shadow_attempted,
         shadow_ran=counters.shadow_ran,
         shadow_failed=counters.shadow_failed,
@@ -107,10 +108,12 @@ def task_money(state: TaskState, spend: SpendState, now_ns: int) -> Money:
     return Money(
         spent=dollars(totals.spent_nd),
         saved=dollars(totals.saved_nd),
-        would_have_been=dollars(totals.spent_nd - totals.training_nd + totals.saved_nd),
+        would_have_been=dollars(totals.spent_nd - totals.training_nd - totals.local_nd + totals.saved_nd),
         today=dollars(totals.days.get(day, 0)),
         reserved=dollars(spend.reserved_since(0, state.task)),
         remote_calls=totals.calls,
+        local_compute=dollars(totals.local_nd),
+        training=dollars(totals.training_nd),
     )
 
 
@@ -118,13 +121,16 @@ def all_money(spend: SpendState, now_ns: int) -> Money:
     """The money of all tasks together."""
     day, tasks = spend.day_of(now_ns), spend.tasks.values()
     spent, saved = sum(one.spent_nd for one in tasks), sum(one.saved_nd for one in tasks)
+    local_nd, training_nd = sum(one.local_nd for one in tasks), sum(one.training_nd for one in tasks)
     return Money(
         spent=dollars(spent),
         saved=dollars(saved),
-        would_have_been=dollars(spent + saved - sum(one.training_nd for one in tasks)),
+        would_have_been=dollars(spent + saved - local_nd - training_nd),
         today=dollars(spend.spent_since(day)),
         reserved=dollars(spend.reserved_since(0)),
         remote_calls=sum(one.calls for one in tasks),
+        local_compute=dollars(local_nd),
+        training=dollars(training_nd),
     )
 
 

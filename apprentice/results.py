@@ -37,6 +37,8 @@ class Money(msgspec.Struct, frozen=True, kw_only=True):
     today: str
     reserved: str
     remote_calls: int
+    local_compute: str
+    training: str
 
 
 class VersionStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +81,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     agreement_local: float | None
     """The same among answers that the local model gave the caller."""
     audits_missed: int
+    withheld: int
+    """Remote answers that may not be trained on."""
     shadow_attempted: int
     shadow_ran: int
     shadow_failed: int

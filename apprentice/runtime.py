@@ -17,6 +17,7 @@ from apprentice.privacy import erasure
 from apprentice.public_errors import public_denial, public_log_error
 from apprentice.results import Explanation, Report, Result, Status
 from apprentice.schema import ANY_OBJECT
+from apprentice.teaching import start_teachers
 from apprentice.training.dataset import LogDatasets
 from apprentice.wiring import (
     Parts,
@@ -37,7 +38,6 @@ from apprentice_actors.local import LocalDesk, LocalMessage
 from apprentice_actors.mailbox import MailboxClosed, MailboxFull
 from apprentice_actors.policy.holdout import held_out
 from apprentice_actors.ports import Evaluator, JsonObject
-from apprentice_actors.remote import RemoteDesk, RemoteMessage
 from apprentice_actors.supervision import RestartPolicy, Supervisor
 from apprentice_actors.task import Person, TaskMessage, TaskPorts, TaskSupervisor
 from apprentice_actors.trainer import Train, TrainerDesk
@@ -255,9 +255,7 @@ class Runtime:
             ),
             capacity=100_000,
         )
-        remote: ActorRef[RemoteMessage] = scope.start(
-            "remote", lambda ref: RemoteDesk(ref, model=parts.remote, clock=parts.clock), capacity=100_000
-        )
+        teachers = start_teachers(scope, parts)
         local: ActorRef[LocalMessage] = scope.start(
             "local", lambda ref: LocalDesk(ref, model=parts.local), capacity=100_000
         )
@@ -271,8 +269,7 @@ class Runtime:
                 clock=parts.clock,
                 randomness=parts.randomness,
                 treasury=treasury,
-                remote=remote,
-                remote_model=parts.remote,
+                teachers=teachers,
                 local=local,
                 trainer=trainer,
                 datasets=datasets,
@@ -317,7 +314,7 @@ class Runtime:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(parts.log.close)
             stack.push_async_callback(self._note_quietly, v.RuntimeStopped(reason=reason))
-            for part in (parts.remote, parts.local, parts.trainer):
+            for part in (*parts.models, parts.trainer):
                 stack.push_async_callback(part.aclose)
             stack.push_async_callback(self._scope.shutdown)
             with contextlib.suppress(KeyError):

@@ -9,7 +9,7 @@ import msgspec
 
 from apprentice import evaluators
 from apprentice.alerts import LogSink, WebhookSink
-from apprentice.config import BudgetConfig, Config, TaskBudgetConfig, TaskConfig, ToolConfig, check
+from apprentice.config import BudgetConfig, Config, ProviderConfig, TaskBudgetConfig, TaskConfig, ToolConfig, check
 from apprentice.errors import InvalidConfig
 from apprentice.privacy.build import redactors
 from apprentice.privacy.models import RedactingLocalModel, RedactingModel, redact_rows
@@ -47,6 +47,8 @@ class World(msgspec.Struct, kw_only=True):
     randomness: Randomness | None = None
     log: EventLog | None = None
     remote: RemoteModel | None = None
+    additional_remotes: tuple[RemoteModel, ...] = ()
+    """For the configuration's ``additional_providers``, in their order; looked at only where ``remote`` is given."""
     local: LocalModel | None = None
     trainer: Trainer | None = None
     sinks: tuple[AlertSink, ...] = ()
@@ -59,12 +61,18 @@ class Parts(msgspec.Struct, kw_only=True):
     clock: Clock
     randomness: Randomness
     log: EventLog
-    remote: RemoteModel
+    remotes: tuple[tuple[ProviderConfig, RemoteModel], ...]
+    """The teachers in fallback order."""
     local: LocalModel
     trainer: Trainer
     sinks: tuple[AlertSink, ...]
     redact: Callable[[str, Example], Example]
     """A task's training row as a trainer may see it."""
+
+    @property
+    def models(self) -> tuple[RemoteModel | LocalModel, ...]:
+        """All of them, to be closed."""
+        return (*(model for _, model in self.remotes), self.local)
 
 
 def nano(amount: Decimal) -> int:
@@ -108,6 +116,8 @@ def task_settings(config: Config, task: TaskConfig) -> TaskSettings:
         keep_versions=config.local.keep_versions,
         on_exhausted=task.on_exhausted,
         on_remote_down=task.on_remote_down,
+        hedge_after_s=config.remote.hedge_after_s,
+        licences=tuple((teacher_name(each), each.distillation) for each in config.remote.providers),
         coaching_budget_nd=_coaching_budget(config),
     )
 
@@ -126,6 +136,11 @@ def _classes(task: TaskConfig) -> int | None:
 def _coaching_budget(config: Config) -> int | None:
     caps = [cap for cap in (config.budget.daily, config.budget.weekly, config.budget.monthly) if cap is not None]
     return nano(min(caps) * Decimal(str(config.budget.coaching_share))) if caps else None
+
+
+def teacher_name(provider: ProviderConfig) -> str:
+    """``provider/model``."""
+    return f"{provider.provider}/{provider.model}"
 
 
 def purse_settings(config: Config) -> PurseSettings:
@@ -159,6 +174,7 @@ def task_spec(config: Config, task: TaskConfig) -> TaskSpec:
         image_fields=task.input_schema.images if task.input_schema is not None else (),
         tools=tuple(_tool(tool) for tool in task.tools),
         model_dir=config.local.model_dir,
+        local_nd_per_ms=float(config.local.price_per_hour * NANO / 3_600_000),
         training=_training(config, task),
     )
 
@@ -194,12 +210,19 @@ def check_providers(config: Config) -> PriceTable:
     return table
 
 
-def make_remote(config: Config, clock: Clock, randomness: Randomness) -> RemoteModel:
-    """The teacher. Raises :class:`InvalidConfig` for an unpriced model or a missing key."""
-    remote = config.remote
-    price = check_providers(config).find(remote.provider, remote.model)
-    assert price is not None, "check_providers found a price"
-    return PROVIDERS[remote.provider](remote, price, clock, randomness)
+def make_remotes(config: Config, clock: Clock, randomness: Randomness) -> tuple[RemoteModel, ...]:
+    """The teachers. Raises :class:`InvalidConfig` for every unpriced model, else for every missing key."""
+    prices, made, problems = check_providers(config), [], []
+    for each in config.remote.providers:
+        price = prices.find(each.provider, each.model)
+        assert price is not None, "check_providers found a price"
+        try:
+            made.append(PROVIDERS[each.provider](each, price, clock, randomness))
+        except InvalidConfig as error:
+            problems += error.problems
+    if problems:
+        raise InvalidConfig(problems)
+    return tuple(made)
 
 
 def make_local(config: Config) -> LocalModel:
@@ -255,16 +278,21 @@ def make_sinks(config: Config) -> tuple[AlertSink, ...]:
 def assemble(config: Config, world: World) -> Parts:
     """Make what the world does not bring. What was made is closed again if a later part fails."""
     clock, randomness = world.clock or SystemClock(), world.randomness or SystemRandomness()
-    remote = world.remote or make_remote(config, clock, randomness)
+    screens = redactors(config)
+    if world.remote is not None:
+        remotes = (world.remote, *world.additional_remotes)
+    else:
+        remotes = make_remotes(config, clock, randomness)
+    if screens:
+        remotes = tuple(RedactingModel(remote, screens) for remote in remotes)
     local = world.local or make_local(config)
     trainer = world.trainer or make_trainer(config)
-    screens = redactors(config)
     log = world.log or open_log(config.storage.path)
     return Parts(
         clock=clock,
         randomness=randomness,
         log=log,
-        remote=RedactingModel(remote, screens) if screens else remote,
+        remotes=tuple(zip(config.remote.providers, remotes, strict=False)),
         local=RedactingLocalModel(local, screens) if screens else local,
         trainer=trainer,
         sinks=(*make_sinks(config), *world.sinks),

@@ -20,6 +20,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     input: Digest
     coin: float
+    draw: float = 0.0
+    """Uniform from [0, 1) as well: which of several weighted teachers is asked first."""
     key: str | None = None
     tags: tuple[str, ...] = ()
     holdout: bool = False
@@ -32,6 +34,7 @@ class LocalOk(msgspec.Struct, frozen=True, kw_only=True):
     output: Digest
     p_agree: float
     latency_ms: float
+    cost_nd: int = 0
 
 
 class LocalBad(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +52,8 @@ class RemoteOk(msgspec.Struct, frozen=True, kw_only=True):
     cost_nd: int
     usage: TokenUsage
     latency_ms: float
+    teachable: bool = True
+    """Whether the provider's terms, as configured, let it become an example."""
 
 
 class RemoteBad(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +81,7 @@ class Reserved(msgspec.Struct, frozen=True, kw_only=True):
     provider: str
     model: str
     purpose: Purpose
+    hedge: bool = False
     local: LocalOk | LocalBad | None = None
     version: str | None = None
 
@@ -88,7 +94,7 @@ class ReservationRefused(msgspec.Struct, frozen=True, kw_only=True):
     purpose: Purpose
     reason: str
     reopens: str
-    error: Literal["BudgetExhausted", "TaskIsolated"] = "BudgetExhausted"
+    error: Literal["BudgetExhausted", "RemoteUnavailable", "TaskIsolated"] = "BudgetExhausted"
     local: LocalOk | LocalBad | None = None
     version: str | None = None
 
@@ -109,7 +115,17 @@ class RemoteReturned(msgspec.Struct, frozen=True, kw_only=True):
     request: Request
     attempt: int
     outcome: RemoteOk | RemoteBad
+    teacher: str = ""
+    alternatives: int = 0
+    """Other teachers that could be asked now."""
     expired: bool = False
+
+
+class HedgeDue(msgspec.Struct, frozen=True, kw_only=True):
+    """The call has been out for longer than a second one is waited with."""
+
+    request: Request
+    attempt: int
 
 
 class Scored(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,7 +239,9 @@ class Review(msgspec.Struct, frozen=True, kw_only=True):
     """Look at the standing rules again (sent at start and after a changed configuration)."""
 
 
-type RequestCommand = Submit | Reserved | ReservationRefused | LocalReturned | RemoteReturned | Scored | ScoringFailed
+type RequestCommand = (
+    Submit | HedgeDue | Reserved | ReservationRefused | LocalReturned | RemoteReturned | Scored | ScoringFailed
+)
 type TrainingCommand = TrainingBegan | TrainingMoved | TrainingDone | TrainingBroke | ValidationDone | ValidationBroke
 type PersonCommand = CorrectionGiven | FeedbackGiven | OperatorAsked | EraseAsked | Review
 type Command = RequestCommand | TrainingCommand | PersonCommand
@@ -233,11 +251,12 @@ type Command = RequestCommand | TrainingCommand | PersonCommand
 
 
 class Reserve(msgspec.Struct, frozen=True, kw_only=True):
-    """Ask the treasury for the highest possible price of the next call."""
+    """Choose a teacher and ask the treasury for the highest possible price of the call."""
 
     request: Request
     attempt: int
     purpose: Purpose
+    hedge: bool = False
     local: LocalOk | LocalBad | None = None
     version: str | None = None
 
@@ -256,6 +275,15 @@ class CallRemote(msgspec.Struct, frozen=True, kw_only=True):
 
     request: Request
     attempt: int
+    teacher: str
+
+
+class Hedge(msgspec.Struct, frozen=True, kw_only=True):
+    """Come back after ``after_s`` seconds and see whether the call has answered."""
+
+    request: Request
+    attempt: int
+    after_s: float
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True):
@@ -309,5 +337,15 @@ class DropVersion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 type Effect = (
-    Reserve | AskLocal | CallRemote | Score | Reply | ReplyError | StartTraining | Validate | LoadVersion | DropVersion
+    Reserve
+    | AskLocal
+    | CallRemote
+    | Hedge
+    | Score
+    | Reply
+    | ReplyError
+    | StartTraining
+    | Validate
+    | LoadVersion
+    | DropVersion
 )

@@ -10,7 +10,7 @@ from typing import Any
 from apprentice_events.task_state import TaskState
 
 from . import commands as c
-from . import erasing, journey, lessons
+from . import erasing, journey, lessons, outcomes
 from .decision import NOTHING, Decision
 from .settings import TaskSettings
 
@@ -24,9 +24,10 @@ def _review(state: TaskState, settings: TaskSettings, command: c.Review, now_ns:
 _TABLE: dict[type[Any], Decide] = {
     c.Submit: journey.submit,
     c.Reserved: journey.reserved,
+    c.HedgeDue: journey.hedge_due,
     c.ReservationRefused: journey.reservation_refused,
     c.LocalReturned: journey.local_returned,
-    c.RemoteReturned: journey.remote_returned,
+    c.RemoteReturned: outcomes.remote_returned,
     c.Scored: journey.scored,
     c.ScoringFailed: journey.scoring_failed,
     c.TrainingBegan: lessons.training_began,

@@ -17,6 +17,7 @@ from .local import Answer
 from .mailbox import MailboxClosed, MailboxFull
 from .ports import LocalAnswer, LocalFailure, RemoteAnswer, RemoteFailure
 from .remote import Call
+from .teachers import Teacher, Teachers
 from .treasury import Denied, Refusal, ReserveFor
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Effects:
             c.Reserve: self._reserve,
             c.AskLocal: self._ask_local,
             c.CallRemote: self._call_remote,
+            c.Hedge: self._hedge,
             c.Score: partial(compare, task),
             c.StartTraining: partial(train, task),
             c.Validate: partial(validate, task),
@@ -61,7 +63,7 @@ class Effects:
         if isinstance(effect, c.ReplyError):
             self._task.live[effect.request].deny(effect.error, effect.reason, effect.reopens)
             return
-        if isinstance(effect, c.Reserve | c.AskLocal | c.CallRemote | c.Score):
+        if isinstance(effect, c.Reserve | c.AskLocal | c.CallRemote | c.Hedge | c.Score):
             self._task.live[effect.request.id].pending += 1
         self._task.spawn(self._table[type(effect)](effect))
 
@@ -79,7 +81,10 @@ class Effects:
 
     async def _reserve(self, effect: c.Reserve) -> c.Command:
         task, live = self._task, self._task.live[effect.request.id]
-        model = task.ports.remote_model
+        teacher = task.ports.teachers.choose(effect.request.draw, live.tried)
+        if teacher is None:
+            return _refused(effect, _all_down(task.ports.teachers, live))
+        model = teacher.model
         amount_nd = model.quote_nd(live.question)
         try:
             granted: v.BudgetReserved | Denied = await task.ports.treasury.ask(
@@ -97,25 +102,22 @@ class Effects:
         except UNREACHABLE as error:
             granted = _no_purse(error)
         if isinstance(granted, Denied):
-            return c.ReservationRefused(
-                request=effect.request,
-                attempt=effect.attempt,
-                purpose=effect.purpose,
-                reason=granted.reason,
-                reopens=granted.reopens,
-                error=granted.error,
-                local=effect.local,
-                version=effect.version,
-            )
+            return _refused(effect, granted)
+        live.tried.add(teacher.name)
         return c.Reserved(
             request=effect.request,
             reservation=granted,
             provider=model.provider,
             model=model.model,
             purpose=effect.purpose,
+            hedge=effect.hedge,
             local=effect.local,
             version=effect.version,
         )
+
+    async def _hedge(self, effect: c.Hedge) -> c.Command:
+        await self._task.ports.clock.sleep(effect.after_s)
+        return c.HedgeDue(request=effect.request, attempt=effect.attempt)
 
     async def _why_not(self, amount_nd: int) -> Denied:
         """The deadline came before the money: the cap that was in the way."""
@@ -155,7 +157,12 @@ class Effects:
             live.local = answer.output
         else:
             live.rival = answer.output
-        return c.LocalOk(output=self._keep(answer.output), p_agree=answer.p_agree, latency_ms=answer.latency_ms)
+        return c.LocalOk(
+            output=self._keep(answer.output),
+            p_agree=answer.p_agree,
+            latency_ms=answer.latency_ms,
+            cost_nd=round(answer.latency_ms * self._task.spec.local_nd_per_ms),
+        )
 
     def _keep(self, output: dict[str, Any]) -> v.Digest:
         body = make_body(encode_json(output), self._task.ports.randomness.token(SALT_BYTES))
@@ -164,29 +171,38 @@ class Effects:
     async def _call_remote(self, effect: c.CallRemote) -> c.Command:
         task, live = self._task, self._task.live[effect.request.id]
         ports, seconds = task.ports, self._seconds_left(live, "serve")
+        teacher = ports.teachers.named(effect.teacher)
         deadline = ports.clock.monotonic() + task.spec.deadline_s if live.settled else live.deadline
         outcome: c.RemoteOk | c.RemoteBad
         try:
-            answer: RemoteAnswer = await ports.remote.ask(
+            answer: RemoteAnswer = await teacher.desk.ask(
                 lambda reply: Call(question=live.question, deadline=deadline, reply=reply), seconds + GRACE_S
             )
-            outcome = self._examined(live, answer)
+            outcome = self._examined(live, teacher, answer)
         except RemoteFailure as failure:
             outcome = c.RemoteBad(kind=failure.kind, reason=failure.message, cost_nd=failure.cost_nd)
         except UNREACHABLE as error:
-            worst = ports.remote_model.quote_nd(live.question)
+            worst = teacher.model.quote_nd(live.question)
             outcome = c.RemoteBad(kind="timeout", reason=str(error), cost_nd=worst)
         expired = not live.settled and ports.clock.monotonic() >= live.deadline
-        return c.RemoteReturned(request=effect.request, attempt=effect.attempt, outcome=outcome, expired=expired)
+        return c.RemoteReturned(
+            request=effect.request,
+            attempt=effect.attempt,
+            outcome=outcome,
+            teacher=teacher.name,
+            alternatives=ports.teachers.others(live.tried),
+            expired=expired,
+        )
 
-    def _examined(self, live: Live, answer: RemoteAnswer) -> c.RemoteOk | c.RemoteBad:
+    def _examined(self, live: Live, teacher: Teacher, answer: RemoteAnswer) -> c.RemoteOk | c.RemoteBad:
         """The validation gate holds for the remote too; what it turns down was paid for all the same."""
         reason = self._task.ports.validator(answer.output)
         if reason is not None:
             return c.RemoteBad(
                 kind="invalid", reason=f"the answer breaks the output schema: {reason}", cost_nd=answer.cost_nd
             )
-        live.remote = answer.output
+        if live.remote is None:  # of two hedged calls the first that answers is served
+            live.remote = answer.output
         self._task.recent.append((live.request.id, answer.output))
         return c.RemoteOk(
             output=self._keep(answer.output),
@@ -194,7 +210,28 @@ class Effects:
             cost_nd=answer.cost_nd,
             usage=answer.usage,
             latency_ms=answer.latency_ms,
+            teachable=teacher.teaches,
         )
+
+
+def _refused(effect: c.Reserve, denied: Denied) -> c.ReservationRefused:
+    return c.ReservationRefused(
+        request=effect.request,
+        attempt=effect.attempt,
+        purpose=effect.purpose,
+        reason=denied.reason,
+        reopens=denied.reopens,
+        error=denied.error,
+        local=effect.local,
+        version=effect.version,
+    )
+
+
+def _all_down(teachers: Teachers, live: Live) -> Denied:
+    tried = f"; tried for this request: {', '.join(sorted(live.tried))}" if live.tried else ""
+    names = ", ".join(teacher.name for teacher in teachers.all)
+    reason = f"no provider can be asked ({names}): after failures in a row each is left alone for a while{tried}"
+    return Denied(reason=reason, reopens="", error="RemoteUnavailable")
 
 
 def _no_purse(error: Exception) -> Denied:

@@ -10,21 +10,12 @@ from apprentice_events.task_state import TaskState
 
 from . import commands as c
 from .decision import Decision
-from .pairs import DISAGREEMENTS, compare, score_event
+from .pairs import compare, score_event
+from .serving import local_event, served_locally
 from .settings import TaskSettings
 
 PREDECESSOR_ROWS = 200
 """Compared requests for which a new champion's predecessor is kept in the shadow, ready to come back."""
-
-OUTAGES = frozenset({"unavailable", "rate_limited", "timeout", "interrupted", "auth", "spend_limit"})
-
-_PUBLIC_ERROR = {
-    "refusal": "RemoteRefused",
-    "cut_off": "RemoteRefused",
-    "invalid": "RemoteRefused",
-    "bad_request": "RemoteRefused",
-    "timeout": "DeadlineExceeded",
-}
 
 
 def submit(state: TaskState, settings: TaskSettings, command: c.Submit, now_ns: int) -> Decision:
@@ -39,7 +30,10 @@ def reserved(state: TaskState, settings: TaskSettings, command: c.Reserved, now_
     """The money is there: record the intent, then call. Shadows are asked beside the call."""
     request = command.request
     events: list[v.Event] = []
-    effects: list[c.Effect] = [c.CallRemote(request=request, attempt=command.reservation.attempt)]
+    attempt, teacher = command.reservation.attempt, f"{command.provider}/{command.model}"
+    effects: list[c.Effect] = [c.CallRemote(request=request, attempt=attempt, teacher=teacher)]
+    if settings.hedge_after_s is not None and attempt == 1 and command.purpose == "serve":
+        effects.append(c.Hedge(request=request, attempt=attempt, after_s=settings.hedge_after_s))
     flight = state.flights.get(request.id)
     comparing = flight is not None and flight.comparing
     if flight is None:
@@ -55,21 +49,31 @@ def reserved(state: TaskState, settings: TaskSettings, command: c.Reserved, now_
             events += _local_first(state, request, command.version, reason, audit=True)
             events.append(local_event(request.id, command.version, command.local))
             comparing = True
-    rival = rival_to_ask(state) if comparing and command.reservation.attempt == 1 else None
+    rival = rival_to_ask(state) if comparing and attempt == 1 else None
     if rival is not None:
         effects.append(c.AskLocal(request=request, version=rival, role="rival", shadow=True))
     events.append(command.reservation)
     events.append(
         v.RemoteCallIntended(
             request=request.id,
-            attempt=command.reservation.attempt,
+            attempt=attempt,
             provider=command.provider,
             model=command.model,
             purpose=command.purpose,
+            hedge=command.hedge,
             rival=rival,
         )
     )
     return Decision(tuple(events), tuple(effects))
+
+
+def hedge_due(state: TaskState, settings: TaskSettings, command: c.HedgeDue, now_ns: int) -> Decision:
+    """The first call is slow: find the money for a second one beside it; whichever answers first is served."""
+    flight = state.flights.get(command.request.id)
+    if flight is None or flight.over or list(flight.calls) != [command.attempt]:
+        return Decision()
+    attempt = command.attempt + 1
+    return Decision(effects=(c.Reserve(request=command.request, attempt=attempt, purpose="serve", hedge=True),))
 
 
 def rival_to_ask(state: TaskState) -> str | None:
@@ -87,9 +91,16 @@ def reservation_refused(
     """No money: skip an audit, serve the local answer as degraded where that is configured, else refuse."""
     request, flight = command.request, state.flights.get(command.request.id)
     why = command.reason
+    if flight is not None and flight.calls:  # a hedge that finds no money or no teacher: the first call is still out
+        return Decision()
+    down = command.error == "RemoteUnavailable"
+    fallback = settings.on_remote_down if down else settings.on_exhausted
     if command.purpose == "audit" and flight is not None:
         return Decision((v.AuditMissed(request=request.id, turn=flight.turn, reason=why),))
-    if flight is None and isinstance(command.local, c.LocalOk) and settings.on_exhausted == "local":
+    champion = state.versions.champion
+    if flight is None and command.local is None and champion is not None and fallback == "local" and down:
+        return Decision(effects=(c.AskLocal(request=request, version=champion, role="champion"),))  # then it asks again
+    if flight is None and isinstance(command.local, c.LocalOk) and fallback == "local":
         assert command.version is not None
         return _serve_local(state, request, command.version, command.local, f"not certified, and {why}", now_ns)
     events: list[v.Event] = []
@@ -112,14 +123,6 @@ def local_returned(state: TaskState, settings: TaskSettings, command: c.LocalRet
         return _serve_above_gate(state, request, command.version, outcome, now_ns)
     reserve = c.Reserve(request=request, attempt=1, purpose="serve", local=outcome, version=command.version)
     return Decision(effects=(reserve,))
-
-
-def remote_returned(state: TaskState, settings: TaskSettings, command: c.RemoteReturned, now_ns: int) -> Decision:
-    """The paid call is over: settle, serve or fail, and compare where a comparison is due."""
-    flight = state.flights[command.request.id]
-    if isinstance(command.outcome, c.RemoteOk):
-        return _remote_ok(state, flight, command, command.outcome, now_ns)
-    return _remote_bad(state, settings, flight, command, command.outcome, now_ns)
 
 
 def scored(state: TaskState, settings: TaskSettings, command: c.Scored, now_ns: int) -> Decision:
@@ -206,16 +209,6 @@ def _local_first(state: TaskState, request: c.Request, version: str, reason: str
 # ---------------------------------------------------------------- serving
 
 
-def mean_price_nd(state: TaskState) -> int:
-    """What one remote answer of this task has cost on average: the price that a local answer saves."""
-    answers = state.counters.remote_answers
-    return state.counters.remote_cost_nd // answers if answers else 0
-
-
-def _latency_ms(request_received_ns: int, now_ns: int) -> float:
-    return (now_ns - request_received_ns) / 1e6
-
-
 def _serve_above_gate(state: TaskState, request: c.Request, version: str, answer: c.LocalOk, now_ns: int) -> Decision:
     audit = request.coin < state.rate
     coin = "audited beside the answer" if audit else "not audited"
@@ -223,7 +216,7 @@ def _serve_above_gate(state: TaskState, request: c.Request, version: str, answer
     reason = f"{clears}: the local model answers, {coin} (rate {state.rate:.3f})"
     events = _local_first(state, request, version, reason, audit=audit)
     events.append(local_event(request.id, version, answer))
-    events.append(_served_locally(state, request, answer, None, now_ns))
+    events.append(served_locally(state, request, answer, None, now_ns))
     effects: list[c.Effect] = [c.Reply(request=request.id, by="local")]
     if audit:
         effects.append(c.Reserve(request=request, attempt=1, purpose="audit"))
@@ -235,39 +228,8 @@ def _serve_local(
 ) -> Decision:
     events = _local_first(state, request, version, degraded, audit=False)
     events.append(local_event(request.id, version, answer))
-    events.append(_served_locally(state, request, answer, degraded, now_ns))
+    events.append(served_locally(state, request, answer, degraded, now_ns))
     return Decision(tuple(events), (c.Reply(request=request.id, by="local"),))
-
-
-def _served_locally(
-    state: TaskState, request: c.Request, answer: c.LocalOk, degraded: str | None, now_ns: int
-) -> v.ResponseServed:
-    return v.ResponseServed(
-        request=request.id,
-        by="local",
-        output=answer.output,
-        latency_ms=_latency_ms(request.received_ns, now_ns),
-        degraded=degraded,
-        saved_nd=mean_price_nd(state),
-    )
-
-
-def local_event(
-    request: str, version: str, outcome: c.LocalOk | c.LocalBad, *, challenger: bool = False, shadow: bool = False
-) -> v.Event:
-    """The event of a local outcome."""
-    if isinstance(outcome, c.LocalOk):
-        return v.LocalAnswered(
-            request=request,
-            version=version,
-            output=outcome.output,
-            p_agree=outcome.p_agree,
-            latency_ms=outcome.latency_ms,
-            challenger=challenger,
-            shadow=shadow,
-        )
-    kind = v.LocalFailed if outcome.kind == "failed" else v.LocalRejected
-    return kind(request=request, version=version, reason=outcome.reason, challenger=challenger, shadow=shadow)
 
 
 def _shadow(flight: Flight | None, command: c.LocalReturned) -> Decision:
@@ -285,92 +247,3 @@ def _as_answer(version: str, outcome: c.LocalOk | c.LocalBad) -> Answer:
     if isinstance(outcome, c.LocalOk):
         return Answer(version=version, output=outcome.output, p_agree=outcome.p_agree)
     return Answer(version=version, output=None, rejected=outcome.kind == "rejected")
-
-
-# ---------------------------------------------------------------- the remote's answer
-
-
-def _remote_ok(
-    state: TaskState, flight: Flight, command: c.RemoteReturned, answer: c.RemoteOk, now_ns: int
-) -> Decision:
-    request = command.request
-    events: list[v.Event] = [
-        v.RemoteAnswered(
-            request=request.id,
-            attempt=command.attempt,
-            model=answer.model,
-            output=answer.output,
-            cost_nd=answer.cost_nd,
-            usage=answer.usage,
-            latency_ms=answer.latency_ms,
-        ),
-    ]
-    effects: list[c.Effect] = []
-    if not flight.over:
-        latency = _latency_ms(request.received_ns, now_ns)
-        events.append(v.ResponseServed(request=request.id, by="remote", output=answer.output, latency_ms=latency))
-        effects.append(c.Reply(request=request.id, by="remote"))
-    compared = compare(request, flight, flight.local, flight.rival, answer.output, None, calling=False)
-    events.append(
-        v.ExampleCollected(
-            request=request.id,
-            input=flight.input,
-            output=answer.output,
-            source="remote",
-            holdout=flight.holdout,
-            tags=flight.tags,
-        )
-    )
-    events += compared.events
-    events.append(_settle(flight, request.id, command.attempt, answer.cost_nd))
-    return Decision(tuple(events), (*effects, *compared.effects))
-
-
-def _remote_bad(
-    state: TaskState, settings: TaskSettings, flight: Flight, command: c.RemoteReturned, bad: c.RemoteBad, now_ns: int
-) -> Decision:
-    request = command.request
-    again = bad.kind == "interrupted" and command.attempt < settings.max_attempts and not command.expired
-    failed = v.RemoteFailed(
-        request=request.id,
-        attempt=command.attempt,
-        kind=bad.kind,
-        reason=bad.reason,
-        cost_nd=bad.cost_nd,
-        counts_as_disagreement=bad.kind in DISAGREEMENTS,
-        final=not again,
-    )
-    settled = _settle(flight, request.id, command.attempt, bad.cost_nd)
-    if again:
-        purpose: c.Purpose = "audit" if flight.over else "serve"
-        reserve = c.Reserve(request=request, attempt=command.attempt + 1, purpose=purpose)
-        return Decision((failed, settled), (reserve,))
-    events: list[v.Event] = [failed]
-    effects: list[c.Effect] = []
-    if not flight.over:
-        end, effect = _without_remote(state, settings, flight, request, bad, now_ns)
-        events.append(end)
-        effects.append(effect)
-    compared = compare(request, flight, flight.local, flight.rival, None, bad.kind, calling=False)
-    return Decision((*events, *compared.events, settled), (*effects, *compared.effects))
-
-
-def _without_remote(
-    state: TaskState, settings: TaskSettings, flight: Flight, request: c.Request, bad: c.RemoteBad, now_ns: int
-) -> tuple[v.Event, c.Effect]:
-    local = flight.local
-    if settings.on_remote_down == "local" and bad.kind in OUTAGES and local is not None and local.output is not None:
-        answer = c.LocalOk(output=local.output, p_agree=local.p_agree, latency_ms=0.0)
-        degraded = f"not certified, and the remote is down: {bad.reason}"
-        return _served_locally(state, request, answer, degraded, now_ns), c.Reply(request=request.id, by="local")
-    error = _PUBLIC_ERROR.get(bad.kind, "RemoteUnavailable")
-    failed = v.RequestFailed(request=request.id, error=error, reason=bad.reason)
-    return failed, c.ReplyError(request=request.id, error=error, reason=bad.reason)
-
-
-def _settle(flight: Flight, request: str, attempt: int, cost_nd: int) -> v.Event:
-    if cost_nd == 0:
-        return v.BudgetReleased(
-            request=request, attempt=attempt, reserved_nd=flight.reserved_nd, reason="the call was not billed"
-        )
-    return v.BudgetSettled(request=request, attempt=attempt, amount_nd=cost_nd, reserved_nd=flight.reserved_nd)

@@ -108,7 +108,7 @@ async def _train(task: "TaskSupervisor", effect: c.StartTraining, data: Path) ->
         manifest=made.manifest_sha256,
         examples=dataset.rows_train,
         seconds=made.seconds,
-        cost_nd=made.cost_nd,
+        cost_nd=made.cost_nd + round(made.seconds * 1000 * task.spec.local_nd_per_ms),
     )
     return c.TrainingDone(trained=trained)
 

@@ -56,6 +56,7 @@ class Live:
         "rival",
         "served",
         "settled",
+        "tried",
     )
 
     def __init__(self, request: Request, question: Question, content: bytes, deadline: float) -> None:
@@ -70,6 +71,8 @@ class Live:
         self.remote: JsonObject | None = None
         self.pending = 0
         """Effects under way for it."""
+        self.tried: set[str] = set()
+        """Teachers that were asked."""
         self.settled = False
         """Whether the callers have their answer or error."""
         self.served: Served | None = None

@@ -16,13 +16,11 @@ def recover(state: TaskState) -> Decision:
     events: list[v.Event] = []
     effects: list[c.Effect] = []
     for request, flight in state.flights.items():
-        charged = flight.reserved_nd if flight.calling else 0
-        if flight.calling:
-            events.append(
-                v.BudgetSettled(
-                    request=request, attempt=flight.attempt, amount_nd=charged, reserved_nd=flight.reserved_nd
-                )
-            )
+        charged = sum(flight.calls.values())
+        events += [
+            v.BudgetSettled(request=request, attempt=attempt, amount_nd=reserved, reserved_nd=reserved)
+            for attempt, reserved in flight.calls.items()
+        ]
         over = flight.over and not flight.comparing
         if not (flight.calling and over):  # settling such a flight closes it already
             reason = "the process ended while the request was under way"

@@ -5,9 +5,13 @@ import logging
 import msgspec
 
 from .actor import Actor, ActorRef, Reply
+from .policy.breaker import Breaker, BreakerState
 from .ports import Clock, Question, RemoteAnswer, RemoteFailure, RemoteModel
 
 logger = logging.getLogger(__name__)
+
+OUTAGES = frozenset({"rate_limited", "unavailable", "timeout", "interrupted", "auth", "spend_limit"})
+"""Failures that say that the provider cannot be used now."""
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +27,7 @@ class RemoteHealth(msgspec.Struct, frozen=True, kw_only=True):
 
     calls: int
     failures_in_a_row: int
+    circuit: BreakerState
     last_error: str | None
 
 
@@ -38,12 +43,12 @@ type RemoteMessage = Call | ReadHealth
 class RemoteDesk(Actor[RemoteMessage]):
     """One provider. The model itself holds calls back where the provider's limits ask for it, within their deadline."""
 
-    def __init__(self, ref: ActorRef[RemoteMessage], *, model: RemoteModel, clock: Clock) -> None:
+    def __init__(self, ref: ActorRef[RemoteMessage], *, model: RemoteModel, clock: Clock, breaker: Breaker) -> None:
         super().__init__(ref)
         self._model = model
         self._clock = clock
+        self._breaker = breaker
         self._calls = 0
-        self._failures_in_a_row = 0
         self._last_error: str | None = None
 
     async def receive(self, batch: list[RemoteMessage]) -> None:
@@ -54,13 +59,17 @@ class RemoteDesk(Actor[RemoteMessage]):
             else:
                 message.reply.set(
                     RemoteHealth(
-                        calls=self._calls, failures_in_a_row=self._failures_in_a_row, last_error=self._last_error
+                        calls=self._calls,
+                        failures_in_a_row=self._breaker.failures_in_a_row,
+                        circuit=self._breaker.state,
+                        last_error=self._last_error,
                     )
                 )
 
     async def _call(self, call: Call) -> None:
         remaining = max(call.deadline - self._clock.monotonic(), 0.0)
         self._calls += 1
+        self._breaker.sent(self._clock.monotonic())
         try:
             answer = await self._model.answer(call.question, timeout_s=remaining)
         except RemoteFailure as failure:
@@ -70,10 +79,13 @@ class RemoteDesk(Actor[RemoteMessage]):
             worst = self._model.quote_nd(call.question)
             self._failed(call, RemoteFailure("unavailable", f"the adapter failed: {error!r}", cost_nd=worst))
         else:
-            self._failures_in_a_row = 0
+            self._breaker.succeeded()
             call.reply.set(answer)
 
     def _failed(self, call: Call, failure: RemoteFailure) -> None:
-        self._failures_in_a_row += 1
+        if failure.kind in OUTAGES:
+            self._breaker.failed(self._clock.monotonic())
+        else:  # it answered, if not with an answer
+            self._breaker.succeeded()
         self._last_error = failure.message
         call.reply.fail(failure)

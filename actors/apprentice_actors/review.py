@@ -66,9 +66,8 @@ def keep_evidence_current(state: TaskState, settings: TaskSettings) -> Decision:
     promised = (evidence.guarantee, evidence.gates, evidence.window_size, evidence.false_alarm_every)
     if promised != (settings.guarantee, settings.gates, settings.window_size, settings.false_alarm_every):
         return Decision((restarted(state, settings, "the configuration of the guarantee changed"),))
-    if state.taught_by != state.remote_model and state.taught_by is not None:
-        reason = f"the remote model changed from {state.taught_by} to {state.remote_model}"
-        return Decision((restarted(state, settings, reason),))
+    if state.teacher_change is not None:
+        return Decision((restarted(state, settings, f"the remote model changed: {state.teacher_change}"),))
     return NOTHING
 
 
@@ -334,6 +333,26 @@ def watch_audits(state: TaskState, settings: TaskSettings) -> Decision:
     return NOTHING
 
 
+def watch_licences(state: TaskState, settings: TaskSettings) -> Decision:
+    """Whether answers may be trained on is a person's decision; until it is made, that stands as an alert."""
+    undecided = [name for name, licence in settings.licences if licence == "unknown"]
+    usable = [name for name, licence in settings.licences if licence != "disallowed"]
+    if settings.licences and not usable:
+        message = (
+            "no provider's answers may be trained on, so the local model learns nothing; the task is served by the "
+            "remote, budgeted and logged. Add a provider with `distillation: allowed`, or import examples of your own"
+        )
+        return Decision(_alert(state, "licence", "critical", message))
+    if undecided:
+        message = (
+            f"the answers of {', '.join(undecided)} train a model, and nobody has said whether the provider's terms "
+            "allow it. Read them (terms of service, the sections on outputs and on competing models), then write "
+            "`distillation: allowed` or `disallowed` beside the provider in the configuration"
+        )
+        return Decision(_alert(state, "licence", "warning", message))
+    return Decision((v.AlertCleared(alert="licence"),)) if "licence" in state.alerts else NOTHING
+
+
 def watch_shadow(state: TaskState, settings: TaskSettings) -> Decision:
     """A shadow that is asked and never answers teaches nothing."""
     silent = state.counters.shadow_silent
@@ -365,6 +384,7 @@ RULES: tuple[Rule, ...] = (
     trigger_training,
     retire_versions,
     watch_audits,
+    watch_licences,
     watch_shadow,
     watch_erased,
 )

@@ -34,6 +34,10 @@ class TaskSettings(msgspec.Struct, frozen=True, kw_only=True):
     keep_versions: int = 3
     on_exhausted: Literal["reject", "local"] = "reject"
     on_remote_down: Literal["reject", "local"] = "reject"
+    hedge_after_s: float | None = None
+    """Seconds after which a second provider is asked beside a slow first one; None: never."""
+    licences: tuple[tuple[str, str], ...] = ()
+    """Per teacher whether its answers may be trained on: ``allowed``, ``disallowed`` or ``unknown``."""
     max_attempts: int = 2
     """Paid attempts per request: a call that broke after it was sent is charged in full and asked once more."""
     missed_in_a_row: int = 20

@@ -30,11 +30,11 @@ from .keys import KeyKnown, look_up
 from .live import BodyShelf, Live, RequestDenied, SubmitRequest
 from .local import LocalMessage
 from .policy.holdout import held_out
-from .ports import Clock, DatasetBuilder, Evaluator, JsonObject, Question, Randomness, RemoteModel, Validator
+from .ports import Clock, DatasetBuilder, Evaluator, JsonObject, Question, Randomness, Validator
 from .recovery import recover
-from .remote import RemoteMessage
 from .review import RULES
 from .settings import TaskSettings
+from .teachers import Teachers
 from .trainer import Train
 from .treasury import Adopt, Moved, TreasuryMessage
 
@@ -54,6 +54,8 @@ class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
     deadline_s: float = 60.0
     max_in_flight: int = 1000
     max_output_tokens: int = 1024
+    local_nd_per_ms: float = 0.0
+    """Price of local compute, in nano-dollars per millisecond of answering or training."""
     image_fields: tuple[str, ...] = ()
     tools: tuple[JsonObject, ...] = ()
     model_dir: Path = Path("models")
@@ -68,8 +70,7 @@ class TaskPorts(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     randomness: Randomness
     treasury: ActorRef[TreasuryMessage]
-    remote: ActorRef[RemoteMessage]
-    remote_model: RemoteModel
+    teachers: Teachers
     local: ActorRef[LocalMessage]
     trainer: ActorRef[Train]
     datasets: DatasetBuilder
@@ -111,6 +112,8 @@ class TaskSupervisor(Actor[TaskMessage]):
         self._bodies: list[Body] = []
         self._todo: list[c.Effect] = []
         self._answered: list[Reply[None]] = []
+        self._touched: set[str] = set()
+        """Requests that an outcome came in for since the last commit."""
         self._hands = Effects(self)
 
     # ------------------------------------------------------------ the three steps
@@ -157,6 +160,7 @@ class TaskSupervisor(Actor[TaskMessage]):
             if live is None:  # it was under way in an earlier life, and recovery has closed it
                 return
             live.pending -= 1
+            self._touched.add(request.id)
         self._decide(command)
 
     def _decide(self, command: c.Command) -> None:
@@ -211,6 +215,7 @@ class TaskSupervisor(Actor[TaskMessage]):
             id=f"req_{ordered}{ports.randomness.token(6).hex()}",
             input=self.shelf.put(body),
             coin=ports.randomness.random(),
+            draw=ports.randomness.random(),
             key=message.key,
             tags=message.tags,
             holdout=held_out(message.input, self.spec.settings.holdout_share),
@@ -267,6 +272,7 @@ class TaskSupervisor(Actor[TaskMessage]):
         for reply in answered:
             reply.set(None)
         self._forget(entries)
+        self._touched.clear()
 
     async def _append(self, entries: Sequence[Entry], bodies: Sequence[Body]) -> None:
         """One append; only what recovery closes after a crash with thousands of requests in flight can take more."""
@@ -277,7 +283,7 @@ class TaskSupervisor(Actor[TaskMessage]):
             self._version, bodies = appended.version, ()
 
     async def _tell_others(self, entries: Sequence[Entry]) -> None:
-        moved = tuple(entry.event for entry in entries if isinstance(entry.event, MONEY))
+        moved = tuple(entry.event for entry in entries if _moves_money(entry.event))
         if moved:
             message = Moved(task=self.spec.name, events=moved, time_ns=self._now_ns)
             await self.ports.treasury.put(message, 60.0)
@@ -286,7 +292,8 @@ class TaskSupervisor(Actor[TaskMessage]):
 
     def _forget(self, entries: Sequence[Entry]) -> None:
         """Let go of requests that are over: answered, closed in the state, and nothing under way."""
-        for name in {entry.correlation for entry in entries if entry.correlation is not None}:
+        named = {entry.correlation for entry in entries if entry.correlation is not None}
+        for name in named | self._touched:
             live = self.live.get(name)
             if live is not None and live.settled and live.pending == 0 and name not in self.state.flights:
                 del self.live[name]
@@ -301,6 +308,10 @@ class TaskSupervisor(Actor[TaskMessage]):
         digests = self.state.recent_remote
         found = await self.ports.log.get_bodies(digests)
         self.recent.extend(("", msgspec.json.decode(found[digest])) for digest in digests if digest in found)
+
+
+def _moves_money(event: v.Event) -> bool:
+    return isinstance(event, MONEY) and not (isinstance(event, v.LocalAnswered) and event.cost_nd == 0)
 
 
 def key_conflict(task: str, key: str | None) -> str:

@@ -29,7 +29,7 @@ class Denied(msgspec.Struct, frozen=True, kw_only=True):
 
     reason: str
     reopens: str
-    error: Literal["BudgetExhausted", "TaskIsolated"] = "BudgetExhausted"
+    error: Literal["BudgetExhausted", "RemoteUnavailable", "TaskIsolated"] = "BudgetExhausted"
     """The public error that it comes to."""
 
 

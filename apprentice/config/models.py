@@ -1,6 +1,7 @@
 """The whole configuration: every section beside ``tasks``, and what holds between them."""
 
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -13,6 +14,7 @@ from apprentice.config.types import (
     Money,
     PositiveShare,
     Rate,
+    Seconds,
     Section,
     Share,
     Temperature,
@@ -93,7 +95,16 @@ class ProviderConfig(Section):
     temperature: Temperature | None = Field(
         None, description="The sampling temperature; not sent if left out, as the newest models refuse it."
     )
-    price: PriceConfig | None = Field(None, description="Prices in the service tier that is asked for, for a model not in the built-in table.")
+    weight: Rate = Field(
+        Decimal(0),
+        description="Share of requests that it is asked first, relative to the other weights; all zero: in order.",
+    )
+    distillation: Literal["allowed", "disallowed", "unknown"] = Field(
+        "unknown", description="Whether the provider's terms let its answers train a model; unknown does, and warns."
+    )
+    price: PriceConfig | None = Field(
+        None, description="Prices in the service tier that is asked for, for a model not in the built-in table."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -134,7 +145,12 @@ class ProviderConfig(Section):
 class RemoteConfig(ProviderConfig):
     """The teacher: the remote model that is asked first, and others beside it."""
 
-    additional_providers: tuple[ProviderConfig, ...] = Field((), description="Further remote models.")
+    additional_providers: tuple[ProviderConfig, ...] = Field(
+        (), description="Further remote models: asked when the ones before are down, or by weight."
+    )
+    hedge_after_s: Seconds | None = Field(
+        None, description="Seconds after which a second provider is asked beside a slow one; never if left out."
+    )
 
     @property
     def providers(self) -> tuple[ProviderConfig, ...]:
@@ -167,6 +183,9 @@ class LocalConfig(Section):
     model_dir: Path = Field(Path("./models/"), description="Where versions are kept, as TASK/vN/.")
     encoder: Text | None = Field(
         None, description="A sentence encoder: a folder (`./encoder`) or an installed package; n-grams if left out."
+    )
+    price_per_hour: Rate = Field(
+        Decimal(0), description="What an hour of local compute costs, in US dollars; counted against the caps."
     )
     keep_versions: Count = Field(3, description="Versions of each task that are kept for rolling back.")
 

@@ -146,6 +146,8 @@ class Frontier:
         self._server = HttpServer(self.handle, self._clock.sleep)
         self._asked: Counter[str] = Counter()
         self._billed: Counter[str] = Counter()
+        self.renamed: str | None = None
+        """The model name that answers carry instead of the one asked for, as when a provider replaces a model."""
         self.calls: list[Call] = []
         """The ledger, in the order of arrival."""
 
@@ -205,6 +207,8 @@ class Frontier:
         except Wrong as wrong:
             return self._refuse(call, dialect, wrong.status, str(wrong))
         call.model, call.input, call.images = asked.model, asked.input, asked.images
+        if self.renamed is not None:
+            asked = msgspec.structs.replace(asked, model=self.renamed)
         self._asked[canonical_json(asked.input)] += 1
         waiting = self._waiting_s()
         if waiting > 0:

@@ -41,7 +41,7 @@ from apprentice_actors.ports import JsonObject
 from apprentice_events.bodies import encode_json
 from apprentice_events.log import MemoryLog
 
-PROVIDER, MODEL = "anthropic", "claude-sonnet-4-5-20250929"
+PROVIDER, MODELS = "anthropic", ("claude-sonnet-4-5-20250929", "claude-haiku-4-5-20251001", "claude-opus-4-5-20251101")
 CATEGORIES = ("billing", "bug", "account", "other")
 
 
@@ -67,6 +67,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that makes one world. ``task`` and ``config`` are merged into the configuration, as in its file."""
 
     seed: int = 0
+    teachers: int = 1
+    """Remote models, each behind a frontier of its own: the main one and up to two additional ones."""
+    teacher: dict[str, Any] = {}
+    """Merged into the configuration of every teacher."""
     traffic: Traffic = Traffic()
     tasks: int = 1
     task: dict[str, Any] = {}
@@ -128,38 +132,50 @@ class SimulatedWorld:
         self.teaches: Callable[[JsonObject], JsonObject] = truth
         """What the teacher answers; set it, and the student's world changes under its feet."""
         self._randomness = SeededRandomness(options.seed)
-        chance = random.Random(f"{options.seed}/latency")
-        self.price = PriceTable.load().find(PROVIDER, MODEL)
-        assert self.price is not None
-        self.frontier = Frontier(
+        self.frontiers = [self._frontier(number) for number in range(options.teachers)]
+        """One per teacher, in the order of the configuration."""
+        self.local = self._student()
+        self.trainer = self._trainer()
+
+    @property
+    def frontier(self) -> Frontier:
+        """The main teacher's."""
+        return self.frontiers[0]
+
+    def _frontier(self, number: int) -> Frontier:
+        options, chance = self.options, random.Random(f"{self.options.seed}/latency/{number}")
+        return Frontier(
             answer=lambda asked: self.teaches(asked),
             latency=lambda index: chance.uniform(*options.latency_s),
             faults=FaultPlan(probability=options.fault_probability, kinds=options.fault_kinds, seed=options.seed),
-            price=self.price,
-            clock=clock,
+            price=PriceTable.load().find(PROVIDER, MODELS[number]),
+            clock=self.clock,
         )
-        self.local = self._student()
-        self.trainer = self._trainer()
+
+    def _remote(self, number: int) -> AnthropicModel:
+        price = PriceTable.load().find(PROVIDER, MODELS[number])
+        assert price is not None
+        return AnthropicModel(
+            MODELS[number],
+            Secret("sk-simulated"),
+            price,
+            limiter=RateLimiter(self.clock),
+            clock=self.clock,
+            randomness=self._randomness,
+            client=httpx.AsyncClient(transport=self.frontiers[number].transport()),
+        )
 
     def open(self) -> Opening[Runtime]:
         """A runtime in this world; the log goes on where the last runtime left it."""
         self.memory.reopen()
         self.local, self.trainer = self._student(), self._trainer()
-        assert self.price is not None
-        remote = AnthropicModel(
-            MODEL,
-            Secret("sk-simulated"),
-            self.price,
-            limiter=RateLimiter(self.clock),
-            clock=self.clock,
-            randomness=self._randomness,
-            client=httpx.AsyncClient(transport=self.frontier.transport()),
-        )
+        remote, *others = [self._remote(number) for number in range(self.options.teachers)]
         world = World(
             clock=self.clock,
             randomness=self._randomness,
             log=self.log,
             remote=remote,
+            additional_remotes=tuple(others),
             local=self.local,
             trainer=self.trainer,
             sinks=(self.sink,),
@@ -232,9 +248,13 @@ def make_config(options: Options, folder: Path) -> Config:
     }
     whole: dict[str, Any] = {
         "tasks": [{"name": f"task_{number}", **task} for number in range(options.tasks)],
-        "remote": {"provider": PROVIDER, "model": MODEL},
         **options.config,
     }
+    main, *others = [
+        {"provider": PROVIDER, "model": model, "distillation": "allowed", **options.teacher}
+        for model in MODELS[: options.teachers]
+    ]
+    whole["remote"] = {**main, "additional_providers": others, **whole.get("remote", {})}
     whole["local"] = {"model_dir": str(folder), **whole.get("local", {})}
     return loads(yaml.safe_dump(whole))
 

@@ -29,10 +29,9 @@ class Flight(msgspec.Struct, kw_only=True):
     comparing: bool = False
     """A comparison is due for this request and has not come about yet."""
     attempt: int = 0
-    reserved_nd: int = 0
+    calls: dict[int, int] = {}
+    """Paid calls under way, or when the process died: attempt and what is reserved for it."""
     rival_asked: str | None = None
-    calling: bool = False
-    """A paid call is under way, or was when the process died."""
     local: Answer | None = None
     rival: Answer | None = None
     remote: v.Digest | None = None
@@ -40,3 +39,8 @@ class Flight(msgspec.Struct, kw_only=True):
     served: v.Server | None = None
     over: bool = False
     """The caller has an answer or an error."""
+
+    @property
+    def calling(self) -> bool:
+        """Whether a paid call is under way."""
+        return bool(self.calls)

@@ -15,7 +15,14 @@ _HOUR_NS = 3_600_000_000_000
 _DAYS_KEPT = 400
 
 
-MONEY = (v.BudgetReserved, v.BudgetSettled, v.BudgetReleased, v.ResponseServed, v.AdapterTrained)
+MONEY = (
+    v.BudgetReserved,
+    v.BudgetSettled,
+    v.BudgetReleased,
+    v.ResponseServed,
+    v.LocalAnswered,
+    v.AdapterTrained,
+)
 """The events that :meth:`SpendState.apply` does not pass over."""
 MONEY_TAGS = tuple(event.TAG for event in MONEY)
 
@@ -34,6 +41,8 @@ class TaskSpend(msgspec.Struct, kw_only=True):
     spent_nd: int = 0
     saved_nd: int = 0
     training_nd: int = 0
+    local_nd: int = 0
+    """Local compute."""
     calls: int = 0
     days: dict[int, int] = msgspec.field(default_factory=dict)
     """Spent per day (proleptic ordinal in the configured zone)."""
@@ -59,6 +68,8 @@ class SpendState(msgspec.Struct, kw_only=True):
             self._settle(task, event, time_ns)  # type: ignore[arg-type]
         elif kind is v.BudgetReleased:
             self.reservations.pop(f"{event.request}#{event.attempt}", None)  # type: ignore[attr-defined]
+        elif kind is v.LocalAnswered:
+            self._computed(task, event.cost_nd, time_ns)  # type: ignore[attr-defined]
         elif kind is v.AdapterTrained:
             self._trained(task, event, time_ns)  # type: ignore[arg-type]
 
@@ -107,6 +118,12 @@ class SpendState(msgspec.Struct, kw_only=True):
         totals = self.of(task)
         totals.calls += 1
         self._spend(totals, event.amount_nd, held.day if held is not None else self.day_of(time_ns))
+
+    def _computed(self, task: str, amount_nd: int, time_ns: int) -> None:
+        if amount_nd:
+            totals = self.of(task)
+            totals.local_nd += amount_nd
+            self._spend(totals, amount_nd, self.day_of(time_ns))
 
     def _trained(self, task: str, event: v.AdapterTrained, time_ns: int) -> None:
         if event.cost_nd:

@@ -37,6 +37,8 @@ class Counters(msgspec.Struct, kw_only=True):
     local_failed: int = 0
     audits_missed: int = 0
     evaluator_failures: int = 0
+    withheld: int = 0
+    """Answers that may not be trained on."""
     corrections: int = 0
     feedback: int = 0
     feedback_sum: float = 0.0
@@ -77,8 +79,10 @@ class TaskState(msgspec.Struct, kw_only=True):
     alerts: dict[str, str] = msgspec.field(default_factory=dict)
     remote_model: str | None = None
     """The model that gave the last remote answer, as the provider names it."""
-    taught_by: str | None = None
-    """The remote model that the present evidence speaks of."""
+    taught_by: dict[str, str] = msgspec.field(default_factory=dict)
+    """Per teacher the model name that its provider reports."""
+    teacher_change: str | None = None
+    """A teacher that became another one since the evidence began, in words."""
     recent_remote: list[v.Digest] = msgspec.field(default_factory=list)
     """The last four remote outputs, newest last: what agreement by chance is measured against."""
     config: str | None = None
@@ -149,7 +153,8 @@ def _close_if_over(state: TaskState, request: str, flight: Flight) -> None:
 def _intended(state: TaskState, event: v.RemoteCallIntended, time_ns: int) -> None:
     state.counters.remote_calls += 1
     flight = state.flights[event.request]
-    flight.attempt, flight.calling = event.attempt, True
+    flight.attempt = event.attempt
+    flight.calls.setdefault(event.attempt, 0)
     if event.rival is not None:
         flight.rival_asked = event.rival
 
@@ -158,8 +163,10 @@ def _remote_answered(state: TaskState, event: v.RemoteAnswered, time_ns: int) ->
     state.counters.remote_answers += 1
     state.counters.remote_cost_nd += event.cost_nd
     state.remote_model = event.model
-    if state.taught_by is None:
-        state.taught_by = event.model
+    known = state.taught_by.setdefault(event.provider, event.model)
+    if known != event.model:
+        state.teacher_change = f"{event.provider} answers as {event.model}, before as {known}"
+        state.taught_by[event.provider] = event.model
     recent = state.recent_remote
     recent.append(event.output)
     if len(recent) > 4:
@@ -174,22 +181,22 @@ def _remote_failed(state: TaskState, event: v.RemoteFailed, time_ns: int) -> Non
 
 
 def _reserved(state: TaskState, event: v.BudgetReserved, time_ns: int) -> None:
-    state.flights[event.request].reserved_nd = event.amount_nd
+    state.flights[event.request].calls[event.attempt] = event.amount_nd
 
 
 def _settled(state: TaskState, event: v.BudgetSettled, time_ns: int) -> None:
     if state.coaching is not None:
         state.coaching_spent_nd += event.amount_nd
-    _call_over(state, event.request)
+    _call_over(state, event.request, event.attempt)
 
 
 def _released(state: TaskState, event: v.BudgetReleased, time_ns: int) -> None:
-    _call_over(state, event.request)
+    _call_over(state, event.request, event.attempt)
 
 
-def _call_over(state: TaskState, request: str) -> None:
+def _call_over(state: TaskState, request: str, attempt: int) -> None:
     flight = state.flights[request]
-    flight.calling, flight.reserved_nd = False, 0
+    flight.calls.pop(attempt, None)
     _close_if_over(state, request, flight)
 
 
@@ -271,10 +278,14 @@ def _collected(state: TaskState, event: v.ExampleCollected, time_ns: int) -> Non
         state.examples += 1
 
 
+def _withheld(state: TaskState, event: v.ExampleWithheld, time_ns: int) -> None:
+    state.counters.withheld += 1
+
+
 def _restarted(state: TaskState, event: v.EvidenceRestarted, time_ns: int) -> None:
     state.evidence.restart(event)
     state.certified = []
-    state.taught_by = state.remote_model
+    state.teacher_change = None
     state.rate_moved_at = state.gate_moved_at = state.coaching_since = 0
     state.coached_until = None
 
@@ -354,6 +365,7 @@ _FOLDS: dict[type[v.Event], Fold] = {
     v.CorrectionReceived: _corrected,
     v.FeedbackReceived: _feedback,
     v.ExampleCollected: _collected,
+    v.ExampleWithheld: _withheld,
     v.EvidenceRestarted: _restarted,
     v.PhaseChanged: _phase,
     v.SamplingRateChanged: _rate,

@@ -124,6 +124,8 @@ class RemoteCallIntended(Event, frozen=True, kw_only=True):
     provider: str
     model: str
     purpose: Literal["serve", "audit"] = "serve"
+    hedge: bool = False
+    """Whether it runs beside an earlier call of the same request that is slow to answer."""
     rival: str | None = None
     """The version that is asked beside the champion, to be compared on the same request."""
 
@@ -147,8 +149,11 @@ class RemoteAnswered(Event, frozen=True, kw_only=True):
     request: str
     attempt: int
     model: str
+    """As the provider reports it."""
     output: Digest
     cost_nd: int
+    provider: str = ""
+    """The teacher that was asked, as ``provider/model`` of the configuration."""
     usage: TokenUsage
     latency_ms: float
 
@@ -162,6 +167,7 @@ class RemoteFailed(Event, frozen=True, kw_only=True):
     attempt: int
     kind: str
     reason: str
+    provider: str = ""
     cost_nd: int = 0
     counts_as_disagreement: bool = False
     """True for refusals and invalid answers; False for what says nothing about the student (network, 429, budget)."""
@@ -195,6 +201,8 @@ class LocalAnswered(Event, frozen=True, kw_only=True):
     latency_ms: float
     challenger: bool = False
     shadow: bool = False
+    cost_nd: int = 0
+    """Local compute, where the configuration prices it."""
 
 
 @recorded
@@ -286,6 +294,15 @@ class ExampleCollected(Event, frozen=True, kw_only=True):
     weight: float = 1.0
     holdout: bool = False
     tags: tuple[str, ...] = ()
+
+
+@recorded
+class ExampleWithheld(Event, frozen=True, kw_only=True):
+    """An answer that may not be trained on: its provider's terms are configured as forbidding it."""
+
+    TAG = "example_withheld"
+    request: str
+    provider: str
 
 
 @recorded

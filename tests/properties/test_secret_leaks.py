@@ -28,7 +28,7 @@ from apprentice.privacy.models import redact_rows
 from apprentice.remote.secrets import Secret
 from apprentice.runtime import Runtime
 from apprentice.training.dataset import LogDatasets
-from apprentice.wiring import make_remote, make_sinks
+from apprentice.wiring import make_remotes, make_sinks
 from apprentice_actors.herald import announce
 from apprentice_events import vocabulary as v
 from apprentice_events.bodies import encode_json, make_body
@@ -241,7 +241,7 @@ def test_a_key_in_the_wrong_place_is_not_quoted(misplaced, key):
     remote = {"provider": "anthropic", "model": "claude-sonnet-4-5-20250929", **misplaced(key)}
     text = yaml.safe_dump({"tasks": [{"name": "t", "description": "d"}], "remote": remote})
     with pytest.raises(InvalidConfig) as caught:
-        make_remote(loads(text), mock.Mock(), mock.Mock())
+        make_remotes(loads(text), mock.Mock(), mock.Mock())
     shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
     assert key not in shown
     assert key.replace(".", "_").replace("/", "_") not in shown

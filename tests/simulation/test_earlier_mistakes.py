@@ -9,7 +9,7 @@ from apprentice.errors import InvalidConfig, RemoteRefused
 from apprentice.testing.clock import SeededRandomness
 from apprentice.testing.faults import Fault
 from apprentice.testing.world import CATEGORIES, Options, SimulatedWorld, Traffic, simulate, truth
-from apprentice.wiring import make_remote
+from apprentice.wiring import make_remotes
 from apprentice_actors.policy.holdout import input_hash
 from apprentice_events import vocabulary as v
 
@@ -160,7 +160,7 @@ def test_06_two_answers_that_fit_no_schema_agree_about_nothing():
 def test_07_an_unpriced_model_is_refused_and_costs_nothing():
     async def program(world):
         with pytest.raises(InvalidConfig, match="price"):
-            make_remote(world.config, world.clock, SeededRandomness(0))
+            make_remotes(world.config, world.clock, SeededRandomness(0))[0]
 
     simulate(program, Options(config={"remote": {"provider": "anthropic", "model": "claude-of-tomorrow"}}))
 
