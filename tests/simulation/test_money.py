@@ -149,7 +149,7 @@ def test_with_the_cap_reached_a_graduate_serves_on_and_skips_audits():
         assert [event for event in tags(world) if isinstance(event, v.AuditMissed) and "exhausted" in event.reason]
         assert any(alert.startswith("budget:") for _, alert, _ in world.sink.raised_alerts)
 
-    simulate(program, Options(config={"budget": {"daily": "0.0825"}}, task=SHORT))
+    simulate(program, Options(config={"budget": {"daily": "0.0805"}}, task=SHORT))
 
 
 def _sure_of_half(question, skill):

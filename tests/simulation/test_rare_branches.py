@@ -100,12 +100,19 @@ async def backwards(world: SimulatedWorld) -> None:
         await world.drive(runtime, Traffic(requests=80, settle=True), begin=1000)
 
 
+async def forbidden(world: SimulatedWorld) -> None:
+    """A provider whose answers may not be trained on."""
+    async with world.open() as runtime:
+        await world.drive(runtime, Traffic(requests=3, settle=True))
+
+
 WORLDS = {
+    "forbidden": (forbidden, Options(teacher={"distillation": "disallowed"})),
     "collapse": (collapse, Options(seed=1, config=NO_TRAINING)),
     "wear": (
         wear,
         Options(
-            seed=3,
+            seed=4,
             task={"guarantee": {"agreement": 0.8}},
             config={**NO_TRAINING, "sampling": {"min_floor": 0.5, "false_alarm_every": 20}},
         ),
