@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from apprentice.remote.clients import ClientPool
 from apprentice.remote.deliveries import Deliveries
 from apprentice.remote.images import take_images
 from apprentice.remote.limits import REQUESTS, LimitReached, RateLimiter
@@ -66,7 +67,7 @@ class _Progress:
 class HttpModel:
     """A :class:`~apprentice_actors.ports.RemoteModel` over a :class:`~apprentice.remote.wire.WireFormat`.
 
-    ``client`` stays the caller's to close if given; otherwise one is made here and closed by :meth:`aclose`.
+    ``client`` stays the caller's to close if given; otherwise clients are made here and closed by :meth:`aclose`.
     """
 
     def __init__(
@@ -97,8 +98,7 @@ class HttpModel:
         self._clock = clock
         self._randomness = randomness
         self._backoff = backoff or Backoff()
-        self._owns_client = client is None
-        self._client = client if client is not None else _new_client()
+        self._clients = ClientPool(client)
 
     @property
     def provider(self) -> str:
@@ -149,8 +149,7 @@ class HttpModel:
 
     async def aclose(self) -> None:
         """Close the connections that this model opened."""
-        if self._owns_client:
-            await self._client.aclose()
+        await self._clients.aclose()
 
     def _ceiling_nd(self, body: bytes, question: Question) -> int:
         images = len(take_images(question.input, question.image_fields)[1]) if question.image_fields else 0
@@ -177,15 +176,16 @@ class HttpModel:
         remaining = deadline - self._clock.monotonic()
         timeout = httpx.Timeout(None, connect=max(0.001, min(CONNECT_TIMEOUT_S, remaining)))
         try:
-            async with asyncio.timeout(max(0.0, remaining)):
-                return await self._client.post(
-                    self._url,
-                    content=body,
-                    headers=self._wire.headers(),
-                    auth=self._auth,
-                    timeout=timeout,
-                    extensions={"trace": progress.trace},
-                )
+            with self._clients.lend() as client:
+                async with asyncio.timeout(max(0.0, remaining)):
+                    return await client.post(
+                        self._url,
+                        content=body,
+                        headers=self._wire.headers(),
+                        auth=self._auth,
+                        timeout=timeout,
+                        extensions={"trace": progress.trace},
+                    )
         except TimeoutError:
             if not progress.perhaps_sent:
                 return _Failed(self._unavailable("no connection stood before the deadline"), retry=False)
@@ -273,11 +273,6 @@ class HttpModel:
     def _perhaps_billed(self, kind: RemoteFailureKind, reason: str, ceiling_nd: int) -> RemoteFailure:
         message = f"{self._name}: {redact(reason)} after the request was sent; charged at the highest possible price"
         return RemoteFailure(kind, message, cost_nd=ceiling_nd)
-
-
-def _new_client() -> httpx.AsyncClient:
-    # How many calls run at once is the limiter's business; the pool only must not add a limit of its own.
-    return httpx.AsyncClient(limits=httpx.Limits(max_connections=None, max_keepalive_connections=100))
 
 
 def _describe(error: Exception) -> str:
