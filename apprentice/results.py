@@ -37,8 +37,8 @@ class Money(msgspec.Struct, frozen=True, kw_only=True):
     today: str
     reserved: str
     remote_calls: int
-    local_compute: str
-    training: str
+    local_compute: str = "0.00"
+    training: str = "0.00"
 
 
 class VersionStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,8 +81,6 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     agreement_local: float | None
     """The same among answers that the local model gave the caller."""
     audits_missed: int
-    withheld: int
-    """Remote answers that may not be trained on."""
     shadow_attempted: int
     shadow_ran: int
     shadow_failed: int
@@ -90,6 +88,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     money: Money
     coaching: str | None
     alerts: dict[str, str]
+    withheld: int = 0
+    """Remote answers that may not be trained on."""
     versions: tuple[VersionStatus, ...]
 
     @property

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from apprentice.config.task import TaskConfig
 from apprentice.config.types import (
     Count,
+    Distance,
     Findings,
     Money,
     PositiveShare,
@@ -95,8 +96,8 @@ class ProviderConfig(Section):
     temperature: Temperature | None = Field(
         None, description="The sampling temperature; not sent if left out, as the newest models refuse it."
     )
-    weight: Rate = Field(
-        Decimal(0),
+    weight: Distance = Field(
+        0.0,
         description="Share of requests that it is asked first, relative to the other weights; all zero: in order.",
     )
     distillation: Literal["allowed", "disallowed", "unknown"] = Field(

@@ -11,40 +11,10 @@ from typing import Any
 import msgspec
 
 from . import vocabulary as v
+from .counters import Counters
 from .evidence import Evidence
 from .flights import Answer, Flight
 from .versions_state import VersionsState, fold_version
-
-
-class Counters(msgspec.Struct, kw_only=True):
-    """Totals since the beginning of the log."""
-
-    requests: int = 0
-    served_remote: int = 0
-    served_local: int = 0
-    degraded: int = 0
-    failed: int = 0
-    recovered: int = 0
-    remote_calls: int = 0
-    remote_answers: int = 0
-    remote_failures: int = 0
-    shadow_attempted: int = 0
-    shadow_ran: int = 0
-    shadow_failed: int = 0
-    shadow_silent: int = 0
-    """Times in a row that the shadow was asked and has not answered."""
-    local_rejected: int = 0
-    local_failed: int = 0
-    audits_missed: int = 0
-    evaluator_failures: int = 0
-    withheld: int = 0
-    """Answers that may not be trained on."""
-    corrections: int = 0
-    feedback: int = 0
-    feedback_sum: float = 0.0
-    remote_cost_nd: int = 0
-    """Cost of calls that answered, for the mean price of an answer."""
-    saved_nd: int = 0
 
 
 class TaskState(msgspec.Struct, kw_only=True):

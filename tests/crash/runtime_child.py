@@ -20,7 +20,7 @@ from apprentice.remote.secrets import Secret
 from apprentice.runtime import Runtime
 from apprentice.system import SystemClock, SystemRandomness
 from apprentice.testing.models import ScriptedLocalModel, ScriptedTrainer
-from apprentice.testing.world import MODEL, PROVIDER, truth
+from apprentice.testing.world import MODELS, PROVIDER, truth
 from apprentice.wiring import World, open_log
 
 CONFIG = """
@@ -37,10 +37,10 @@ remote: {provider: anthropic, model: MODEL}
 def world(folder: Path, url: str) -> World:
     """The real log, the simulated models, real time."""
     clock, randomness = SystemClock(), SystemRandomness()
-    price = PriceTable.load().find(PROVIDER, MODEL)
+    price = PriceTable.load().find(PROVIDER, MODELS[0])
     assert price is not None
     remote = AnthropicModel(
-        MODEL,
+        MODELS[0],
         Secret("sk-simulated"),
         price,
         limiter=RateLimiter(clock),
@@ -58,7 +58,7 @@ def world(folder: Path, url: str) -> World:
 
 def config(folder: Path):
     """The configuration, with versions kept under ``folder``."""
-    loaded = loads(CONFIG.replace("MODEL", MODEL))
+    loaded = loads(CONFIG.replace("MODEL", MODELS[0]))
     return loaded.model_copy(update={"local": loaded.local.model_copy(update={"model_dir": folder / "models"})})
 
 

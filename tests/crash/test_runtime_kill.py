@@ -12,7 +12,7 @@ from runtime_child import config, world
 from apprentice.remote.pricing import PriceTable
 from apprentice.runtime import Runtime
 from apprentice.testing.frontier import Frontier
-from apprentice.testing.world import MODEL, PROVIDER, truth
+from apprentice.testing.world import MODELS, PROVIDER, truth
 from apprentice_events import replay
 from apprentice_events import vocabulary as v
 from apprentice_events.sqlite import scan_file
@@ -75,7 +75,7 @@ def _asked_and_served(folder: Path) -> tuple[set[str], set[str]]:
 
 async def live_and_die(folder: Path, seed: int, lives: int, answers_max: int) -> None:
     chance = random.Random(seed)
-    price = PriceTable.load().find(PROVIDER, MODEL)
+    price = PriceTable.load().find(PROVIDER, MODELS[0])
     acknowledged: Answers = {}
     async with Frontier(answer=truth, price=price, latency=lambda index: chance.uniform(0.0, 0.01)) as frontier:
         for life in range(lives):
