@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks.gateway_bench import run_gateway, stay_on_this_machine
 from benchmarks.idle_bench import run_idle
 from benchmarks.latency_bench import run_latency
 from benchmarks.log_bench import run_appends
@@ -38,6 +39,15 @@ def latency(quick: Quick = False, folder: Folder = HERE) -> None:
     found = asyncio.run(run_latency(quick=quick, folder=folder))
     show("Latency of a request", found["rows"], f"fdatasync of the disk: {found['fdatasync_us']} µs")
     keep("latency", found, quick=quick)
+
+
+@app.command()
+def gateway(quick: Quick = False, folder: Folder = HERE) -> None:
+    """What a call costs through the runtime, beside LiteLLM's Router (extra ``bench``) and the bare client."""
+    stay_on_this_machine()
+    found = asyncio.run(run_gateway(quick=quick, folder=folder))
+    show("Gateways before one frontier", found["rows"], f"fdatasync of the disk: {found['fdatasync_us']} µs")
+    keep("gateway", found, quick=quick)
 
 
 @app.command()

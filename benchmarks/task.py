@@ -5,16 +5,19 @@ from zlib import crc32
 
 from apprentice.config import Config, loads
 from apprentice.remote.anthropic import AnthropicModel
+from apprentice.remote.http import HttpModel
 from apprentice.remote.limits import RateLimiter
+from apprentice.remote.openai_chat import ChatFormat
 from apprentice.remote.pricing import PriceTable
 from apprentice.remote.secrets import Secret
 from apprentice.system import SystemClock, SystemRandomness
 from apprentice.testing.models import ScriptedLocalModel, ScriptedTrainer
 from apprentice.wiring import World, open_log
-from apprentice_actors.ports import JsonObject, Question
+from apprentice_actors.ports import JsonObject, Question, RemoteModel
 from apprentice_events.log import EventLog
 
 MODEL = "claude-sonnet-4-5-20250929"
+CHAT_MODEL = "gpt-4.1-mini"
 LABELS = ("billing", "bug", "account", "shipping", "feedback")
 FIRST_EXAMPLES = 20
 NEVER = 10**9
@@ -22,7 +25,7 @@ NEVER = 10**9
 _CONFIG = """
 tasks:
 {tasks}
-remote: {{provider: anthropic, model: {model}, max_concurrent: 1000}}
+remote: {{provider: {provider}, model: {model}, max_concurrent: 1000}}
 local: {{fine_tune_batch_size: {never}, model_dir: {folder}/models}}
 sampling: {{window_size: 40, min_floor: 0.02}}
 storage: {{path: {folder}}}
@@ -48,12 +51,17 @@ def truth(given: JsonObject) -> JsonObject:
     return {"category": LABELS[crc32(given["text"].encode()) % len(LABELS)]}
 
 
-def make_config(folder: Path, *, learns: bool, tasks: int = 1) -> Config:
-    """A configuration with ``tasks`` tasks (``task-0`` …) that learn after a few examples, or stay cold for ever."""
+def make_config(folder: Path, *, learns: bool, tasks: int = 1, chat: bool = False) -> Config:
+    """A configuration with ``tasks`` tasks (``task-0`` …) that learn after a few examples, or stay cold for ever.
+
+    Its remote is that of :func:`make_remote`, or with ``chat`` that of :func:`make_chat_remote`.
+    """
+    provider, model = ("openai", CHAT_MODEL) if chat else ("anthropic", MODEL)
     first = FIRST_EXAMPLES if learns else NEVER
     labels = ", ".join(LABELS)
     listed = "".join(_TASK.format(name=f"task-{number}", labels=labels, first=first) for number in range(tasks))
-    return loads(_CONFIG.format(tasks=listed, model=MODEL, never=NEVER, folder=folder), "the benchmark's configuration")
+    written = _CONFIG.format(tasks=listed, provider=provider, model=model, never=NEVER, folder=folder)
+    return loads(written, "the benchmark's configuration")
 
 
 def make_remote(url: str) -> AnthropicModel:
@@ -72,8 +80,26 @@ def make_remote(url: str) -> AnthropicModel:
     )
 
 
-def make_world(url: str, folder: Path, log: EventLog | None = None) -> World:
-    """Real clock, log and HTTP; a local model and a trainer that cost nothing themselves."""
+def make_chat_remote(url: str) -> HttpModel:
+    """The same in the format that most gateways speak, Chat Completions."""
+    clock = SystemClock()
+    price = PriceTable.load().find("openai", CHAT_MODEL)
+    assert price is not None, "the model is in the price table"
+    return HttpModel(
+        ChatFormat(CHAT_MODEL, Secret("benchmark-key", "the benchmark")),
+        model=CHAT_MODEL,
+        price=price,
+        base_url=f"{url}/v1",
+        max_attempts=2,
+        limiter=RateLimiter(clock, max_concurrent=1000),
+        clock=clock,
+        randomness=SystemRandomness(),
+    )
+
+
+def make_world(url: str, folder: Path, log: EventLog | None = None, remote: RemoteModel | None = None) -> World:
+    """Real clock, log and HTTP; a local model and a trainer that cost nothing themselves. ``remote`` instead of
+    :func:`make_remote`'s."""
     clock = SystemClock()
 
     def known(question: Question) -> JsonObject:
@@ -82,7 +108,7 @@ def make_world(url: str, folder: Path, log: EventLog | None = None) -> World:
     return World(
         clock=clock,
         log=log if log is not None else open_log(folder),
-        remote=make_remote(url),
+        remote=remote if remote is not None else make_remote(url),
         local=ScriptedLocalModel(known, clock, latency_s=0.0),
         trainer=ScriptedTrainer(clock, ("perfect",), seconds=0.0),
     )
