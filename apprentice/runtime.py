@@ -12,6 +12,7 @@ import msgspec
 from apprentice import errors, reading
 from apprentice.config import Config, TaskConfig
 from apprentice.config import load as load_config
+from apprentice.journal import fold_spend, note, note_quietly
 from apprentice.opening import Opening as Opening
 from apprentice.privacy import erasure
 from apprentice.public_errors import public_denial, public_log_error
@@ -42,14 +43,14 @@ from apprentice_actors.supervision import RestartPolicy, Supervisor
 from apprentice_actors.task import Person, TaskMessage, TaskPorts, TaskSupervisor
 from apprentice_actors.trainer import Train, TrainerDesk
 from apprentice_actors.treasury import Treasury, TreasuryMessage
+from apprentice_actors.watching import watch
 from apprentice_events import errors as log_errors
 from apprentice_events import vocabulary as v
 from apprentice_events.bodies import Body, encode_json, make_body
-from apprentice_events.log import Entry, Record
-from apprentice_events.spend import MONEY_TAGS, SpendState
+from apprentice_events.log import Record
+from apprentice_events.spend import SpendState
 from apprentice_events.task_state import TaskState
 
-STREAM = "runtime"
 START_S = 3600.0
 """How long a task may take to fold its log."""
 COMMIT_S = 30.0
@@ -79,6 +80,7 @@ class Runtime:
         self._supervisors: dict[str, TaskSupervisor] = {}
         self._down: dict[str, Exception] = {}
         self._herald: ActorRef[Announce] | None = None
+        self._watch: asyncio.Task[None] | None = None
         self._closed = False
 
     @classmethod
@@ -241,9 +243,9 @@ class Runtime:
 
     async def _start(self) -> None:
         parts, scope = self._parts, self._scope
-        await self._rebuild_spend()
+        await fold_spend(parts.log, self._spend)
         await erasure.finish(parts.log, [self.config.local.model_dir / task.name for task in self.config.tasks])
-        await self._note(runtime_started(parts.log))
+        await note(parts.log, parts.clock, runtime_started(parts.log))
         await scope.__aenter__()
         patient = RestartPolicy(shutdown_s=self._patience_s())
         herald: ActorRef[Announce] = scope.start("herald", lambda ref: Herald(ref, sinks=parts.sinks))
@@ -283,24 +285,22 @@ class Runtime:
             )
         for name, ref in self._refs.items():
             await self._started_task(name, ref)
+        if parts.notices:
+            self._watch = asyncio.create_task(watch(parts.notices, self._tell_all, parts.clock))
 
     def _make_task(self, task: TaskConfig, ports: TaskPorts, ref: ActorRef[TaskMessage]) -> TaskSupervisor:
         made = TaskSupervisor(ref, spec=task_spec(self.config, task), ports=ports)
         self._supervisors[task.name] = made
         return made
 
+    def _tell_all(self, command: c.WorldCommand) -> None:
+        """A task too busy to take it hears it the next time."""
+        for ref in self._refs.values():
+            ref.tell(command)
+
     async def _started_task(self, task: str, ref: ActorRef[TaskMessage]) -> None:
         """Wait until the task has folded its log: a review is answered after it, once it is durable."""
         await self._ask(task, ref, lambda reply: Person(command=c.Review(), bodies=(), reply=reply), START_S)
-
-    async def _rebuild_spend(self) -> None:
-        async for record in self._parts.log.read(tags=MONEY_TAGS):
-            self._spend.apply(record.stream.removeprefix("task/"), record.event(), record.time_ns)
-
-    async def _note(self, event: v.Event) -> None:
-        log = self._parts.log
-        version = await log.stream_version(STREAM)
-        await log.append(STREAM, version, [Entry(event)], time_ns=self._parts.clock.now_ns())
 
     def _patience_s(self) -> float:
         return max(task.deadline_s for task in self.config.tasks) + REPLY_GRACE_S
@@ -311,18 +311,17 @@ class Runtime:
             return
         self._closed = True
         parts = self._parts
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(parts.log.close)
-            stack.push_async_callback(self._note_quietly, v.RuntimeStopped(reason=reason))
+            stack.push_async_callback(note_quietly, parts.log, parts.clock, v.RuntimeStopped(reason=reason))
             for part in (*parts.models, parts.trainer):
                 stack.push_async_callback(part.aclose)
             stack.push_async_callback(self._scope.shutdown)
             with contextlib.suppress(KeyError):
                 await self._scope.stop("trainer")
-
-    async def _note_quietly(self, event: v.Event) -> None:
-        with contextlib.suppress(log_errors.LogError):  # a poisoned log cannot say good-bye
-            await self._note(event)
 
     def _isolated(self, name: str, error: Exception) -> None:
         task = name.removeprefix("task/")

@@ -17,6 +17,7 @@ _WORDS: dict[type[v.Event], Callable[[Any], str]] = {
     v.RemoteCallIntended: lambda e: f"about to ask {e.provider}/{e.model} ({e.purpose}, attempt {e.attempt})",
     v.RemoteAnswered: lambda e: f"{e.model} answered in {e.latency_ms:.0f} ms for ${dollars(e.cost_nd)}",
     v.RemoteFailed: lambda e: f"the remote gave no usable answer: {e.kind}, {e.reason}",
+    v.TeacherNoticed: lambda e: f"{e.teacher} {e.notice or 'stays after all: nothing is announced any more'}",
     v.BudgetSettled: lambda e: f"${dollars(e.amount_nd)} charged of ${dollars(e.reserved_nd)} set aside",
     v.BudgetReleased: lambda e: f"${dollars(e.reserved_nd)} given back: {e.reason}",
     v.LocalAnswered: lambda e: (

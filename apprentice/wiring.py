@@ -14,7 +14,7 @@ from apprentice.errors import InvalidConfig
 from apprentice.privacy.build import redactors
 from apprentice.privacy.models import RedactingLocalModel, RedactingModel, redact_rows
 from apprentice.remote.pricing import PriceTable
-from apprentice.remote.providers import PROVIDERS
+from apprentice.remote.providers import PROVIDERS, model_list
 from apprentice.schema import ANY_OBJECT
 from apprentice.system import SystemClock, SystemRandomness
 from apprentice.version import __version__
@@ -25,6 +25,7 @@ from apprentice_actors.ports import (
     Evaluator,
     Example,
     LocalModel,
+    ModelNotices,
     Randomness,
     RemoteModel,
     Trainer,
@@ -49,6 +50,8 @@ class World(msgspec.Struct, kw_only=True):
     remote: RemoteModel | None = None
     additional_remotes: tuple[RemoteModel, ...] = ()
     """For the configuration's ``additional_providers``, in their order; looked at only where ``remote`` is given."""
+    notices: tuple[ModelNotices | None, ...] = ()
+    """What is announced about these models, in the same order; None: nobody says. Looked at as the models are."""
     local: LocalModel | None = None
     trainer: Trainer | None = None
     sinks: tuple[AlertSink, ...] = ()
@@ -63,6 +66,8 @@ class Parts(msgspec.Struct, kw_only=True):
     log: EventLog
     remotes: tuple[tuple[ProviderConfig, RemoteModel], ...]
     """The teachers in fallback order."""
+    notices: tuple[tuple[str, ModelNotices], ...]
+    """The teachers whose providers announce what becomes of them, by name."""
     local: LocalModel
     trainer: Trainer
     sinks: tuple[AlertSink, ...]
@@ -225,6 +230,13 @@ def make_remotes(config: Config, clock: Clock, randomness: Randomness) -> tuple[
     return tuple(made)
 
 
+def make_notices(config: Config) -> tuple[ModelNotices | None, ...]:
+    """The model lists of the teachers' providers, where there are such; checked by :func:`make_remotes` before."""
+    prices = check_providers(config)
+    found = [(each, prices.find(each.provider, each.model)) for each in config.remote.providers]
+    return tuple(model_list(each, price) if price is not None else None for each, price in found)
+
+
 def make_local(config: Config) -> LocalModel:
     """The server of local versions. Raises :class:`MissingExtra` or :class:`InvalidConfig`."""
     if config.local.backend != "embedded":
@@ -280,9 +292,9 @@ def assemble(config: Config, world: World) -> Parts:
     clock, randomness = world.clock or SystemClock(), world.randomness or SystemRandomness()
     screens = redactors(config)
     if world.remote is not None:
-        remotes = (world.remote, *world.additional_remotes)
+        remotes, notices = (world.remote, *world.additional_remotes), world.notices
     else:
-        remotes = make_remotes(config, clock, randomness)
+        remotes, notices = make_remotes(config, clock, randomness), make_notices(config)
     if screens:
         remotes = tuple(RedactingModel(remote, screens) for remote in remotes)
     local = world.local or make_local(config)
@@ -293,6 +305,11 @@ def assemble(config: Config, world: World) -> Parts:
         randomness=randomness,
         log=log,
         remotes=tuple(zip(config.remote.providers, remotes, strict=False)),
+        notices=tuple(
+            (teacher_name(each), notice)
+            for each, notice in zip(config.remote.providers, notices, strict=False)
+            if notice is not None
+        ),
         local=RedactingLocalModel(local, screens) if screens else local,
         trainer=trainer,
         sinks=(*make_sinks(config), *world.sinks),

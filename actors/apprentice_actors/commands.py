@@ -239,12 +239,20 @@ class Review(msgspec.Struct, frozen=True, kw_only=True):
     """Look at the standing rules again (sent at start and after a changed configuration)."""
 
 
+class TeacherNoticed(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider's model list was read: what it announces about a teacher, None for nothing."""
+
+    teacher: str
+    notice: str | None
+
+
 type RequestCommand = (
     Submit | HedgeDue | Reserved | ReservationRefused | LocalReturned | RemoteReturned | Scored | ScoringFailed
 )
 type TrainingCommand = TrainingBegan | TrainingMoved | TrainingDone | TrainingBroke | ValidationDone | ValidationBroke
 type PersonCommand = CorrectionGiven | FeedbackGiven | OperatorAsked | EraseAsked | Review
-type Command = RequestCommand | TrainingCommand | PersonCommand
+type WorldCommand = TeacherNoticed
+type Command = RequestCommand | TrainingCommand | PersonCommand | WorldCommand
 
 
 # ---------------------------------------------------------------- effects

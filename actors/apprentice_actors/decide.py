@@ -10,7 +10,7 @@ from typing import Any
 from apprentice_events.task_state import TaskState
 
 from . import commands as c
-from . import erasing, journey, lessons, outcomes
+from . import erasing, journey, lessons, outcomes, tidings
 from .decision import NOTHING, Decision
 from .settings import TaskSettings
 
@@ -40,6 +40,7 @@ _TABLE: dict[type[Any], Decide] = {
     c.FeedbackGiven: lessons.feedback_given,
     c.OperatorAsked: lessons.operator_asked,
     c.EraseAsked: erasing.erase_asked,
+    c.TeacherNoticed: tidings.teacher_noticed,
     c.Review: _review,
 }
 

@@ -130,6 +130,21 @@ class RemoteModel(Protocol):
         ...
 
 
+class NoticeUnknown(Exception):
+    """A model list could not be read, or does not tell; the message says which and why."""
+
+
+class ModelNotices(Protocol):
+    """What the provider of one remote model announces about it."""
+
+    async def notice(self) -> str | None:
+        """Its end, in words that follow its name, such as ``will be shut down on 2027-01-31``; None: it stays.
+
+        Raises :class:`NoticeUnknown`.
+        """
+        ...
+
+
 class LocalAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """An answer of a local version; not yet through the validation gate."""
 

@@ -23,6 +23,7 @@ from .policy.gate import next_gate, trial_gate
 from .policy.promotion import judge_challenger, judge_predecessor
 from .policy.sampling import applied_rate, detect_floor, held_correlation, target_rate
 from .settings import TaskSettings
+from .tidings import watch_teachers
 
 SPOILED = -3.0
 """Log wealth of the best step under which an epoch takes longer to mend than to start afresh."""
@@ -66,8 +67,8 @@ def keep_evidence_current(state: TaskState, settings: TaskSettings) -> Decision:
     promised = (evidence.guarantee, evidence.gates, evidence.window_size, evidence.false_alarm_every)
     if promised != (settings.guarantee, settings.gates, settings.window_size, settings.false_alarm_every):
         return Decision((restarted(state, settings, "the configuration of the guarantee changed"),))
-    if state.teacher_change is not None:
-        return Decision((restarted(state, settings, f"the remote model changed: {state.teacher_change}"),))
+    if state.teachers.change is not None:
+        return Decision((restarted(state, settings, f"the remote model changed: {state.teachers.change}"),))
     return NOTHING
 
 
@@ -385,6 +386,7 @@ RULES: tuple[Rule, ...] = (
     retire_versions,
     watch_audits,
     watch_licences,
+    watch_teachers,
     watch_shadow,
     watch_erased,
 )

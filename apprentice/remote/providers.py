@@ -12,6 +12,7 @@ from apprentice.config import ProviderConfig
 from apprentice.remote import anthropic, azure, google, openai_api, openai_chat, openai_responses, openrouter
 from apprentice.remote.http import HttpModel
 from apprentice.remote.limits import RateLimiter
+from apprentice.remote.model_list import LISTINGS, ModelList
 from apprentice.remote.pricing import Price
 from apprentice.remote.secrets import Secret
 from apprentice.remote.wire import WireFormat
@@ -124,6 +125,27 @@ def _provider(make_wire: _MakeWire, base_url: str = "", address: Callable[[str],
         )
 
     return make
+
+
+_LISTED: Mapping[str, tuple[_MakeWire, str]] = {
+    "anthropic": (_anthropic, anthropic.BASE_URL),
+    "openai": (_openai, openai_api.BASE_URL),
+    "google": (_google, google.BASE_URL),
+    "openrouter": (_openrouter, openrouter.BASE_URL),
+    "openai_compatible": (_compatible, ""),
+}
+
+
+def model_list(
+    config: ProviderConfig, price: Price, *, transport: httpx.AsyncBaseTransport | None = None
+) -> ModelList | None:
+    """The model in its provider's list; None for a provider whose list does not tell. ``transport`` is for tests."""
+    if config.provider not in _LISTED:
+        return None
+    make_wire, base_url = _LISTED[config.provider]
+    wire = make_wire(config, price)
+    listing = LISTINGS[config.provider]
+    return ModelList(listing, config.model, config.base_url or base_url, wire.headers, transport=transport)
 
 
 PROVIDERS: Mapping[str, MakeRemote] = {

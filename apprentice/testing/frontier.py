@@ -40,6 +40,7 @@ from apprentice.testing.faults import Fault, FaultPlan
 from apprentice.testing.gemini_api import GeminiApi
 from apprentice.testing.http_server import Ending, HttpServer, Request, Response
 from apprentice.testing.messages_api import MessagesApi
+from apprentice.testing.model_api import Announced, answer_about
 from apprentice.testing.responses_api import ResponsesApi
 from apprentice.testing.transport import FrontierTransport
 from apprentice_actors.ports import Clock, JsonObject
@@ -148,6 +149,10 @@ class Frontier:
         self._billed: Counter[str] = Counter()
         self.renamed: str | None = None
         """The model name that answers carry instead of the one asked for, as when a provider replaces a model."""
+        self.announced: dict[str, Announced] = {}
+        """What the model lists say of models, by name; of others they say nothing in particular."""
+        self.looks = 0
+        """How often a model list was asked; that is free and stands in no ledger."""
         self.calls: list[Call] = []
         """The ledger, in the order of arrival."""
 
@@ -193,6 +198,10 @@ class Frontier:
 
     def handle(self, request: Request) -> Response:
         """Answer one request; pure but for the ledger, the rate limit and the draw of faults."""
+        about = answer_about(request, self.announced)
+        if about is not None:
+            self.looks += 1
+            return about
         call = Call(index=len(self.calls), status=200, fault=self._faults.draw(len(self.calls)))
         self.calls.append(call)
         path = request.path.partition("?")[0]

@@ -26,8 +26,9 @@ import yaml
 
 from apprentice.config import Config, loads
 from apprentice.errors import ApprenticeError
-from apprentice.remote.anthropic import AnthropicModel
+from apprentice.remote.anthropic import API_VERSION, BASE_URL, AnthropicModel
 from apprentice.remote.limits import RateLimiter
+from apprentice.remote.model_list import LISTINGS, ModelList
 from apprentice.remote.pricing import PriceTable
 from apprentice.remote.secrets import Secret
 from apprentice.runtime import Opening, Runtime
@@ -37,7 +38,7 @@ from apprentice.testing.faulty_log import FaultyLog
 from apprentice.testing.frontier import Frontier
 from apprentice.testing.models import Accuracy, Outcome, ScriptedLocalModel, ScriptedTrainer, even
 from apprentice.wiring import World
-from apprentice_actors.ports import JsonObject
+from apprentice_actors.ports import JsonObject, ModelNotices
 from apprentice_events.bodies import encode_json
 from apprentice_events.log import MemoryLog
 
@@ -83,6 +84,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     latency_s: tuple[float, float] = (0.2, 0.2)
     """Shortest and longest time that the teacher takes."""
     local_latency_s: float = 0.001
+    watched: bool = False
+    """Whether the teachers' model lists are read."""
     fault_probability: float = 0.0
     fault_kinds: tuple[Fault, ...] = (Fault.server_error, Fault.rate_limited, Fault.cut_connection, Fault.refusal)
     start: datetime = START
@@ -165,6 +168,13 @@ class SimulatedWorld:
             client=httpx.AsyncClient(transport=self.frontiers[number].transport()),
         )
 
+    def _notices(self) -> tuple[ModelNotices, ...]:
+        listing, headers = LISTINGS[PROVIDER], {"anthropic-version": API_VERSION, "x-api-key": "sk-simulated"}
+        return tuple(
+            ModelList(listing, model, BASE_URL, lambda: headers, transport=frontier.transport())
+            for model, frontier in zip(MODELS, self.frontiers, strict=False)
+        )
+
     def open(self) -> Opening[Runtime]:
         """A runtime in this world; the log goes on where the last runtime left it."""
         self.memory.reopen()
@@ -176,6 +186,7 @@ class SimulatedWorld:
             log=self.log,
             remote=remote,
             additional_remotes=tuple(others),
+            notices=self._notices() if self.options.watched else (),
             local=self.local,
             trainer=self.trainer,
             sinks=(self.sink,),

@@ -31,6 +31,8 @@ class Flight(msgspec.Struct, kw_only=True):
     attempt: int = 0
     calls: dict[int, int] = {}
     """Paid calls under way, or when the process died: attempt and what is reserved for it."""
+    asked: dict[int, str] = {}
+    """Who was asked in each attempt."""
     rival_asked: str | None = None
     local: Answer | None = None
     rival: Answer | None = None

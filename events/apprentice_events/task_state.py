@@ -14,6 +14,7 @@ from . import vocabulary as v
 from .counters import Counters
 from .evidence import Evidence
 from .flights import Answer, Flight
+from .teachers_state import TeachersState
 from .versions_state import VersionsState, fold_version
 
 
@@ -49,10 +50,7 @@ class TaskState(msgspec.Struct, kw_only=True):
     alerts: dict[str, str] = msgspec.field(default_factory=dict)
     remote_model: str | None = None
     """The model that gave the last remote answer, as the provider names it."""
-    taught_by: dict[str, str] = msgspec.field(default_factory=dict)
-    """Per teacher the model name that its provider reports."""
-    teacher_change: str | None = None
-    """A teacher that became another one since the evidence began, in words."""
+    teachers: TeachersState = msgspec.field(default_factory=TeachersState)
     recent_remote: list[v.Digest] = msgspec.field(default_factory=list)
     """The last four remote outputs, newest last: what agreement by chance is measured against."""
     config: str | None = None
@@ -122,9 +120,12 @@ def _close_if_over(state: TaskState, request: str, flight: Flight) -> None:
 
 def _intended(state: TaskState, event: v.RemoteCallIntended, time_ns: int) -> None:
     state.counters.remote_calls += 1
+    name = f"{event.provider}/{event.model}"
     flight = state.flights[event.request]
     flight.attempt = event.attempt
     flight.calls.setdefault(event.attempt, 0)
+    flight.asked[event.attempt] = name
+    state.teachers.of(name).calls += 1
     if event.rival is not None:
         flight.rival_asked = event.rival
 
@@ -133,10 +134,7 @@ def _remote_answered(state: TaskState, event: v.RemoteAnswered, time_ns: int) ->
     state.counters.remote_answers += 1
     state.counters.remote_cost_nd += event.cost_nd
     state.remote_model = event.model
-    known = state.taught_by.setdefault(event.provider, event.model)
-    if known != event.model:
-        state.teacher_change = f"{event.provider} answers as {event.model}, before as {known}"
-        state.taught_by[event.provider] = event.model
+    state.teachers.answered(event.provider, event.model)
     recent = state.recent_remote
     recent.append(event.output)
     if len(recent) > 4:
@@ -146,6 +144,7 @@ def _remote_answered(state: TaskState, event: v.RemoteAnswered, time_ns: int) ->
 
 def _remote_failed(state: TaskState, event: v.RemoteFailed, time_ns: int) -> None:
     state.counters.remote_failures += 1
+    state.teachers.of(event.provider).failures += 1
     if event.final:
         state.flights[event.request].remote_kind = event.kind
 
@@ -157,6 +156,9 @@ def _reserved(state: TaskState, event: v.BudgetReserved, time_ns: int) -> None:
 def _settled(state: TaskState, event: v.BudgetSettled, time_ns: int) -> None:
     if state.coaching is not None:
         state.coaching_spent_nd += event.amount_nd
+    name = state.flights[event.request].asked.get(event.attempt)
+    if name is not None:
+        state.teachers.of(name).spent_nd += event.amount_nd
     _call_over(state, event.request, event.attempt)
 
 
@@ -250,12 +252,17 @@ def _collected(state: TaskState, event: v.ExampleCollected, time_ns: int) -> Non
 
 def _withheld(state: TaskState, event: v.ExampleWithheld, time_ns: int) -> None:
     state.counters.withheld += 1
+    state.teachers.of(event.provider).withheld += 1
+
+
+def _noticed(state: TaskState, event: v.TeacherNoticed, time_ns: int) -> None:
+    state.teachers.noticed(event.teacher, event.notice)
 
 
 def _restarted(state: TaskState, event: v.EvidenceRestarted, time_ns: int) -> None:
     state.evidence.restart(event)
     state.certified = []
-    state.teacher_change = None
+    state.teachers.change = None
     state.rate_moved_at = state.gate_moved_at = state.coaching_since = 0
     state.coached_until = None
 
@@ -326,6 +333,7 @@ _FOLDS: dict[type[v.Event], Fold] = {
     v.RemoteCallIntended: _intended,
     v.RemoteAnswered: _remote_answered,
     v.RemoteFailed: _remote_failed,
+    v.TeacherNoticed: _noticed,
     v.AuditMissed: _missed,
     v.LocalAnswered: _local_answered,
     v.LocalFailed: _local_failed,

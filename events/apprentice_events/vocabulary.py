@@ -176,6 +176,17 @@ class RemoteFailed(Event, frozen=True, kw_only=True):
 
 
 @recorded
+class TeacherNoticed(Event, frozen=True, kw_only=True):
+    """A provider announces the end of a teacher, or takes the announcement back."""
+
+    TAG = "teacher_noticed"
+    teacher: str
+    """``provider/model`` of the configuration."""
+    notice: str
+    """In words that follow the teacher's name; empty: nothing is announced any more."""
+
+
+@recorded
 class AuditMissed(Event, frozen=True, kw_only=True):
     """A comparison whose coin fell on audit did not come about (network, 429, budget, local failure)."""
 

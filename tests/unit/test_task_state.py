@@ -114,4 +114,4 @@ def test_only_recent_remote_outputs_are_kept_for_chance():
         )
     state = fold(*events)
     assert state.recent_remote == ["o2", "o3", "o4", "o5"]
-    assert (state.remote_model, state.taught_by) == ("m", {"": "m"})
+    assert (state.remote_model, state.teachers.of("").reported) == ("m", "m")
