@@ -1,24 +1,25 @@
 """Where alerts go: the program's own log, and a webhook."""
 
+import logging
+
 import httpx
-import structlog
 
 from apprentice.remote.secrets import TELLING_LENGTH, Secret, detached
 
-logger = structlog.get_logger("apprentice.alerts")
+logger = logging.getLogger(__name__)
 
 
 class LogSink:
-    """Alerts as structured log lines. Implements :class:`apprentice_actors.ports.AlertSink`."""
+    """Alerts as log lines, with their parts in ``extra``. Implements :class:`apprentice_actors.ports.AlertSink`."""
 
     async def raised(self, task: str | None, alert: str, severity: str, message: str) -> None:
         """Warnings as warnings, critical ones as errors."""
-        level = logger.error if severity == "critical" else logger.warning
-        level(message, alert=alert, task=task, severity=severity)
+        level = logging.ERROR if severity == "critical" else logging.WARNING
+        logger.log(level, "%s: %s", alert, message, extra={"alert": alert, "task": task, "severity": severity})
 
     async def cleared(self, task: str | None, alert: str) -> None:
         """The end of it, as information."""
-        logger.info("alert over", alert=alert, task=task)
+        logger.info("%s: over", alert, extra={"alert": alert, "task": task})
 
 
 class WebhookSink:

@@ -164,7 +164,7 @@ async def life(watched: Watched, text: str, given: str) -> None:
             if watched.posted:
                 break
             await asyncio.sleep(0)
-        watched.wrote(runtime, runtime._parts, known, runtime.report(), runtime._parts.remote)
+        watched.wrote(runtime, runtime._parts, known, runtime.report(), runtime._parts.remotes[0][1])
         watched.wrote(*[record async for record in runtime.records()])
         watched.wrote(*watched.found("sk-"))  # while the log is open, its write-ahead file is searched too
     assert watched.posted

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-import structlog
 import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
@@ -47,18 +46,16 @@ def console() -> Console:
 
 
 def set_log(debug: bool) -> None:
-    """The program's own log goes to standard error: warnings, and with ``debug`` everything, tracebacks included."""
-    structlog.configure(
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if debug else logging.WARNING),
-    )
+    """The program's own log goes to standard error: alerts, and with ``debug`` everything, tracebacks included."""
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for name in ("apprentice_actors", "apprentice"):
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.CRITICAL)
+    logging.getLogger("apprentice.alerts").setLevel(logging.DEBUG if debug else logging.WARNING)
 
 
 def hide_log() -> None:
     """No alerts on standard error, for commands that show them in their own way."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    logging.getLogger("apprentice.alerts").setLevel(logging.CRITICAL + 1)
 
 
 def show(what: RenderableType) -> None:
