@@ -23,6 +23,7 @@ from apprentice.remote.limits import REQUESTS, LimitReached, RateLimiter
 from apprentice.remote.outputs import output_of
 from apprentice.remote.pricing import Price
 from apprentice.remote.prompt import NotAnObject
+from apprentice.remote.quoted import QuotedBodies
 from apprentice.remote.retry import Backoff, may_retry, retry_after_s
 from apprentice.remote.secrets import detached, redact, redact_bytes, redact_object
 from apprentice.remote.wire import Completion, Malformed, WireFormat
@@ -87,10 +88,12 @@ class HttpModel:
         if max_attempts < 1:
             raise ValueError(f"max_attempts of {model} is {max_attempts}; it must be at least 1, which means no retry")
         self._wire = wire
+        self._bodies = QuotedBodies(wire.encode)
         self._model = model
         self._price = price
         bare_url, self._login = detached(base_url)
         self._url = bare_url.rstrip("/") + wire.path
+        self._target = _parsed(self._url)
         self._auth = httpx.BasicAuth(*self._login) if self._login is not None else httpx.USE_CLIENT_DEFAULT
         self._max_attempts = max_attempts
         self._limiter = limiter
@@ -117,12 +120,12 @@ class HttpModel:
 
     def quote_nd(self, question: Question) -> int:
         """The highest possible price: each byte of the body a token at the dearest input rate, and all the output."""
-        return self._ceiling_nd(self._wire.encode(question), question)
+        return self._ceiling_nd(self._bodies.for_quote(question), question)
 
     async def answer(self, question: Question, *, timeout_s: float) -> RemoteAnswer:
         """Ask once, trying again what was certainly not billed. Raises :class:`RemoteFailure`."""
         deadline = self._clock.monotonic() + timeout_s
-        body = self._wire.encode(question)
+        body = self._bodies.for_call(question)
         if timeout_s <= 0:
             raise self._unavailable("the deadline had passed before it was asked")
         ceiling_nd = self._ceiling_nd(body, question)
@@ -179,7 +182,7 @@ class HttpModel:
             with self._clients.lend() as client:
                 async with asyncio.timeout(max(0.0, remaining)):
                     return await client.post(
-                        self._url,
+                        self._target,
                         content=body,
                         headers=self._wire.headers(),
                         auth=self._auth,
@@ -273,6 +276,14 @@ class HttpModel:
     def _perhaps_billed(self, kind: RemoteFailureKind, reason: str, ceiling_nd: int) -> RemoteFailure:
         message = f"{self._name}: {redact(reason)} after the request was sent; charged at the highest possible price"
         return RemoteFailure(kind, message, cost_nd=ceiling_nd)
+
+
+def _parsed(url: str) -> httpx.URL | str:
+    """Parsed once for all calls; what cannot be parsed is left for the call to fail on, with the answer's own words."""
+    try:
+        return httpx.URL(url)
+    except httpx.InvalidURL:
+        return url
 
 
 def _describe(error: Exception) -> str:
