@@ -33,6 +33,7 @@ from apprentice.errors import (
     UnknownTask,
     WorldError,
 )
+from apprentice.privacy.erasure import Erasure
 from apprentice.results import Explanation, Report, Result, Status
 from apprentice.runtime import Runtime
 from apprentice.version import __version__
@@ -46,6 +47,7 @@ __all__ = [
     "DeadlineExceeded",
     "Decided",
     "Erased",
+    "Erasure",
     "Explanation",
     "InvalidConfig",
     "InvalidInput",

@@ -1,13 +1,14 @@
 """Status, report and explanation, read from folded states and records. Nothing here writes, waits or decides."""
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from apprentice.results import Explanation, Money, Promise, Report, Status, Step, VersionStatus
+from apprentice.results import Explanation, Money, Promise, Report, Status, Step, TeacherStatus, VersionStatus
 from apprentice.telling import tell
+from apprentice.trajectory import trajectory
 from apprentice.wiring import dollars
 from apprentice_actors.policy.budget import applying
 from apprentice_actors.policy.certificate import agreement_floor
@@ -19,13 +20,16 @@ from apprentice_events.evidence import Tally
 from apprentice_events.log import EventLog, Record
 from apprentice_events.spend import SpendState, window_reopens, window_start
 from apprentice_events.task_state import TaskState
+from apprentice_events.teachers_state import TeacherState
 
 NOTICED_WITHIN = 1000
 """Locally served requests within which the report says what drop would be noticed."""
 
 
-def status(state: TaskState, settings: TaskSettings, spend: SpendState, now_ns: int) -> Status:
-    """One task at one moment."""
+def status(
+    state: TaskState, settings: TaskSettings, spend: SpendState, now_ns: int, circuits: Mapping[str, str] | None = None
+) -> Status:
+    """One task at one moment; ``circuits`` is by teacher, where there is a process that has some."""
     counters, versions, evidence = state.counters, state.versions, state.evidence
     found = present_correlation(state, settings)
     return Status(
@@ -54,6 +58,8 @@ def status(state: TaskState, settings: TaskSettings, spend: SpendState, now_ns: 
         agreement_local=_mean(evidence.served_local),
         audits_missed=counters.audits_missed,
         withheld=counters.withheld,
+        teachers=tuple(_teachers(state, settings, circuits or {})),
+        trajectory=trajectory(spend, now_ns, state.task),
         shadow_attempted=counters.shadow_attempted,
         shadow_ran=counters.shadow_ran,
         shadow_failed=counters.shadow_failed,
@@ -72,6 +78,24 @@ def _kind(corrected: bool | None) -> str:
     if corrected is None:
         return "not known before the window is half full"
     return "agreement corrected for chance" if corrected else "plain agreement, standing in for correlation"
+
+
+def _teachers(state: TaskState, settings: TaskSettings, circuits: Mapping[str, str]) -> Iterable[TeacherStatus]:
+    """The configured ones in their order, then those that only the log remembers."""
+    licences = dict(settings.licences)
+    for name in (*licences, *(name for name in state.teachers.known if name not in licences)):
+        known = state.teachers.known.get(name, TeacherState())
+        yield TeacherStatus(
+            name=name,
+            licence=licences.get(name, "gone"),
+            circuit=circuits.get(name),
+            calls=known.calls,
+            answers=known.answers,
+            failures=known.failures,
+            spent=dollars(known.spent_nd),
+            withheld=known.withheld,
+            notice=known.notice,
+        )
 
 
 def _mean(tally: Tally) -> float | None:
@@ -145,13 +169,18 @@ def caps_in_words(spend: SpendState, settings: PurseSettings, now_ns: int) -> di
 
 
 def report(
-    states: Sequence[tuple[TaskState, TaskSettings]], spend: SpendState, purse: PurseSettings, now_ns: int
+    states: Sequence[tuple[TaskState, TaskSettings]],
+    spend: SpendState,
+    purse: PurseSettings,
+    now_ns: int,
+    circuits: Mapping[str, str] | None = None,
 ) -> Report:
     """Everything."""
     return Report(
         at=moment(now_ns),
-        tasks=tuple(status(state, settings, spend, now_ns) for state, settings in states),
+        tasks=tuple(status(state, settings, spend, now_ns, circuits) for state, settings in states),
         money=all_money(spend, now_ns),
+        trajectory=trajectory(spend, now_ns),
         caps=caps_in_words(spend, purse, now_ns),
     )
 

@@ -41,6 +41,47 @@ class Money(msgspec.Struct, frozen=True, kw_only=True):
     training: str = "0.00"
 
 
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """What one calendar window cost and brought. Amounts in US dollars as text, exact."""
+
+    start: str
+    """Its first day, ISO 8601, in the calendar of the budget."""
+    spent: str
+    saved: str
+    remote_calls: int
+    answers: int
+    remote_share: float | None
+    """Share of the answers that the remote model gave; None where nothing was answered."""
+
+
+class Trajectory(msgspec.Struct, frozen=True, kw_only=True):
+    """Windows from the oldest to the present one, which may not be over."""
+
+    days: tuple[Window, ...] = ()
+    weeks: tuple[Window, ...] = ()
+    months: tuple[Window, ...] = ()
+
+
+class TeacherStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One remote model of a task."""
+
+    name: str
+    """``provider/model``."""
+    licence: str
+    """Whether its answers may be trained on: ``allowed``, ``disallowed``, ``unknown``; ``gone`` if not configured."""
+    circuit: str | None
+    """``closed`` while it is asked, ``open`` while it is left alone after failures, ``probing`` between the two.
+    None where the log alone is read: the circuit is the running process's."""
+    calls: int
+    answers: int
+    failures: int
+    spent: str
+    withheld: int
+    """Answers that were not collected as examples."""
+    notice: str
+    """What its provider announces about it; empty for nothing."""
+
+
 class VersionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One version of the local model."""
 
@@ -90,6 +131,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     alerts: dict[str, str]
     withheld: int = 0
     """Remote answers that may not be trained on."""
+    teachers: tuple[TeacherStatus, ...] = ()
+    trajectory: Trajectory = Trajectory()
     versions: tuple[VersionStatus, ...]
 
     @property
@@ -105,6 +148,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     at: str
     tasks: tuple[Status, ...]
     money: Money
+    trajectory: Trajectory = Trajectory()
+    """Of all tasks together."""
     caps: dict[str, str]
     """Each cap's use in words, such as ``$1.20 of $10.00, reopens 2026-01-02T00:00:00+00:00``."""
 

@@ -41,6 +41,7 @@ from apprentice_actors.policy.holdout import held_out
 from apprentice_actors.ports import Evaluator, JsonObject
 from apprentice_actors.supervision import RestartPolicy, Supervisor
 from apprentice_actors.task import Person, TaskMessage, TaskPorts, TaskSupervisor
+from apprentice_actors.teachers import Teachers
 from apprentice_actors.trainer import Train, TrainerDesk
 from apprentice_actors.treasury import Treasury, TreasuryMessage
 from apprentice_actors.watching import watch
@@ -80,6 +81,7 @@ class Runtime:
         self._supervisors: dict[str, TaskSupervisor] = {}
         self._down: dict[str, Exception] = {}
         self._herald: ActorRef[Announce] | None = None
+        self._teachers: Teachers | None = None
         self._watch: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -201,14 +203,16 @@ class Runtime:
     def status(self, task: str) -> Status:
         """One task at this moment. Looking changes nothing. Raises :class:`UnknownTask`."""
         configured, _ = self._task(task)
-        return reading.status(
-            self._state(task), task_settings(self.config, configured), self._spend, self._parts.clock.now_ns()
-        )
+        settings, now_ns = task_settings(self.config, configured), self._parts.clock.now_ns()
+        return reading.status(self._state(task), settings, self._spend, now_ns, self._circuits())
 
     def report(self) -> Report:
         """All tasks and the money at this moment."""
         states = [(self._state(task.name), task_settings(self.config, task)) for task in self.config.tasks]
-        return reading.report(states, self._spend, self._purse, self._parts.clock.now_ns())
+        return reading.report(states, self._spend, self._purse, self._parts.clock.now_ns(), self._circuits())
+
+    def _circuits(self) -> dict[str, str]:
+        return {one.name: one.breaker.state for one in self._teachers.all} if self._teachers is not None else {}
 
     async def explain(self, request_id: str) -> Explanation:
         """Why a request went where it went. Raises :class:`UnknownRequest`."""
@@ -257,7 +261,7 @@ class Runtime:
             ),
             capacity=100_000,
         )
-        teachers = start_teachers(scope, parts)
+        teachers = self._teachers = start_teachers(scope, parts)
         local: ActorRef[LocalMessage] = scope.start(
             "local", lambda ref: LocalDesk(ref, model=parts.local), capacity=100_000
         )

@@ -1,6 +1,6 @@
 """How statuses, reports and explanations look in a terminal: rich renderables of plain values, nothing else."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from apprentice.faces.charts import meter
-from apprentice.results import Explanation, Money, Report, Status, Step, VersionStatus
+from apprentice.faces.charts import meter, sparkline
+from apprentice.results import Explanation, Money, Report, Status, Step, TeacherStatus, VersionStatus, Window
 
 PHASES = ("cold_start", "reinforcement", "steady_state")
 PHASE_COLOURS: Mapping[str, str] = {"cold_start": "cyan", "reinforcement": "yellow", "steady_state": "green"}
@@ -99,6 +99,11 @@ def _status_facts(status: Status) -> Iterable[tuple[str, RenderableType]]:
     yield "requests", _requests(status)
     yield "examples", f"{status.examples:,} to train on, {status.held_out:,} held out"
     yield "models", _models(status)
+    if len(status.teachers) > 1 or status.withheld:
+        yield "teachers", teachers_table(status.teachers)
+    if status.withheld:
+        why = "remote answers were not collected as examples: their provider's terms forbid it"
+        yield "withheld", Text(f"{status.withheld:,} {why}", style="yellow")
     if status.coaching is not None:
         yield "coaching", Text(status.coaching, style="yellow")
     for name, message in status.alerts.items():
@@ -167,6 +172,21 @@ def money_line(spent: Money) -> Text:
     return text
 
 
+def teachers_table(teachers: Iterable[TeacherStatus]) -> Table:
+    """All remote models of a task: may they teach, can they be asked, what did they do and cost."""
+    table = Table(box=None, padding=(0, 1), header_style="bold dim")
+    for name in ("teacher", "may teach", "circuit"):
+        table.add_column(name)
+    for name in ("calls", "answers", "withheld", "spent"):
+        table.add_column(name, justify="right")
+    styles = {"allowed": "green", "disallowed": "red", "unknown": "yellow"}
+    for one in teachers:
+        circuit = Text(one.circuit or "–", "dim" if one.circuit in (None, "closed") else "bold red")
+        numbers = (f"{one.calls:,}", f"{one.answers:,}", f"{one.withheld:,}", money(one.spent))
+        table.add_row(Text(one.name), Text(one.licence, styles.get(one.licence, "dim")), circuit, *numbers)
+    return table
+
+
 def versions_table(versions: Iterable[VersionStatus]) -> Table:
     """All versions of a task."""
     styles = {"champion": "bold green", "rival": "cyan", "rejected": "red", "training": "magenta"}
@@ -206,9 +226,39 @@ def report_view(report: Report) -> Group:
     caps = [(name, Text(told)) for name, told in report.caps.items()]
     alerts = [(one.task, Text(text, "red")) for one in report.tasks for text in one.alerts.values()]
     parts: list[RenderableType] = [table, facts([("all tasks", money_line(report.money)), *caps])]
+    if report.trajectory.days:
+        parts += [Text(), trajectory_table(report)]
+    for one in (one for one in report.tasks if one.withheld or len(one.teachers) > 1):
+        parts += [Text(), Text(f"teachers of {one.task}", "bold"), teachers_table(one.teachers)]
     if alerts:
         parts += [Text(), Text("alerts", style="bold red"), facts(alerts)]
     return Group(*parts)
+
+
+def trajectory_table(report: Report) -> Table:
+    """Per task and for all: spend, savings and the remote share, day by day, week by week, month by month."""
+    table = Table(title="so far", title_justify="left", header_style="bold dim", caption_justify="left")
+    table.caption = "one bar per window, the present one last; the bars of a row are relative to its highest"
+    for name in ("task", "by", "spent", "saved", "remote share"):
+        table.add_column(name, no_wrap=True)
+    rows = [(one.task, one.trajectory) for one in report.tasks]
+    for task, way in rows if len(rows) == 1 else [*rows, ("all tasks", report.trajectory)]:
+        for kind, windows in (("day", way.days), ("week", way.weeks), ("month", way.months)):
+            table.add_row(Text(task if kind == "day" else ""), kind, *_bars(windows))
+    return table
+
+
+def _bars(windows: Sequence[Window]) -> Iterable[Text]:
+    """Bars of each figure, with its value in the present window behind them."""
+    if not windows:
+        return
+    now = windows[-1]
+    for values, told, style, top in (
+        ([float(one.spent) for one in windows], money(now.spent), "red", None),
+        ([float(one.saved) for one in windows], money(now.saved), "green", None),
+        ([one.remote_share or 0.0 for one in windows], share(now.remote_share), "blue", 1.0),
+    ):
+        yield Text.assemble((sparkline(values, top), style), f" {told}")
 
 
 # ---------------------------------------------------------------- one request

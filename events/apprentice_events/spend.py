@@ -47,6 +47,12 @@ class TaskSpend(msgspec.Struct, kw_only=True):
     days: dict[int, int] = msgspec.field(default_factory=dict)
     """Spent per day (proleptic ordinal in the configured zone)."""
     saved_days: dict[int, int] = msgspec.field(default_factory=dict)
+    call_days: dict[int, int] = msgspec.field(default_factory=dict)
+    """Paid calls that were settled, on the day of their reservation."""
+    local_days: dict[int, int] = msgspec.field(default_factory=dict)
+    """Answers that the local model gave the caller."""
+    remote_days: dict[int, int] = msgspec.field(default_factory=dict)
+    """Answers that the remote model gave the caller."""
 
 
 class SpendState(msgspec.Struct, kw_only=True):
@@ -61,7 +67,7 @@ class SpendState(msgspec.Struct, kw_only=True):
         """Fold one event of ``task``; events that move no money are passed over."""
         kind = type(event)
         if kind is v.ResponseServed:
-            self._saved(task, event.saved_nd, time_ns)  # type: ignore[attr-defined]  # narrowed by identity, for speed
+            self._served(task, event, time_ns)  # type: ignore[arg-type]  # narrowed by identity, for speed
         elif kind is v.BudgetReserved:
             self._reserve(task, event, time_ns)  # type: ignore[arg-type]
         elif kind is v.BudgetSettled:
@@ -102,11 +108,12 @@ class SpendState(msgspec.Struct, kw_only=True):
         self.reservations.update(folded.reservations)
         self.tasks[task] = folded.of(task)
 
-    def _saved(self, task: str, amount_nd: int, time_ns: int) -> None:
-        if amount_nd:
-            totals, day = self.of(task), self.day_of(time_ns)
-            totals.saved_nd += amount_nd
-            totals.saved_days[day] = totals.saved_days.get(day, 0) + amount_nd
+    def _served(self, task: str, event: v.ResponseServed, time_ns: int) -> None:
+        totals, day = self.of(task), self.day_of(time_ns)
+        _add(totals.local_days if event.by == "local" else totals.remote_days, day, 1)
+        if event.saved_nd:
+            totals.saved_nd += event.saved_nd
+            _add(totals.saved_days, day, event.saved_nd)
 
     def _reserve(self, task: str, event: v.BudgetReserved, time_ns: int) -> None:
         self.reservations[f"{event.request}#{event.attempt}"] = Reservation(
@@ -116,8 +123,10 @@ class SpendState(msgspec.Struct, kw_only=True):
     def _settle(self, task: str, event: v.BudgetSettled, time_ns: int) -> None:
         held = self.reservations.pop(f"{event.request}#{event.attempt}", None)
         totals = self.of(task)
+        day = held.day if held is not None else self.day_of(time_ns)
         totals.calls += 1
-        self._spend(totals, event.amount_nd, held.day if held is not None else self.day_of(time_ns))
+        _add(totals.call_days, day, 1)
+        self._spend(totals, event.amount_nd, day)
 
     def _computed(self, task: str, amount_nd: int, time_ns: int) -> None:
         if amount_nd:
@@ -133,9 +142,13 @@ class SpendState(msgspec.Struct, kw_only=True):
 
     def _spend(self, totals: TaskSpend, amount_nd: int, day: int) -> None:
         totals.spent_nd += amount_nd
-        totals.days[day] = totals.days.get(day, 0) + amount_nd
-        if len(totals.days) > _DAYS_KEPT:
-            del totals.days[min(totals.days)]
+        _add(totals.days, day, amount_nd)
+
+
+def _add(days: dict[int, int], day: int, amount: int) -> None:
+    days[day] = days.get(day, 0) + amount
+    if len(days) > _DAYS_KEPT:
+        del days[min(days)]
 
 
 _day_cache: dict[tuple[str, int], int] = {}

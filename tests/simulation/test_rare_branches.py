@@ -3,7 +3,8 @@
 import asyncio
 
 from apprentice.testing.faults import Fault
-from apprentice.testing.world import CATEGORIES, Options, SimulatedWorld, Traffic, simulate, truth
+from apprentice.testing.model_api import Announced
+from apprentice.testing.world import CATEGORIES, MODELS, Options, SimulatedWorld, Traffic, simulate, truth
 from apprentice_events.vocabulary import EVENTS
 
 NOT_YET = {
@@ -106,7 +107,15 @@ async def forbidden(world: SimulatedWorld) -> None:
         await world.drive(runtime, Traffic(requests=3, settle=True))
 
 
+async def ending(world: SimulatedWorld) -> None:
+    """The teacher's provider announces its end."""
+    world.frontier.announced[MODELS[0]] = Announced(shutdown_date="2026-12-31")
+    async with world.open() as runtime:
+        await world.drive(runtime, Traffic(requests=2, settle=True))
+
+
 WORLDS = {
+    "ending": (ending, Options(watched=True)),
     "forbidden": (forbidden, Options(teacher={"distillation": "disallowed"})),
     "collapse": (collapse, Options(seed=1, config=NO_TRAINING)),
     "wear": (

@@ -133,6 +133,36 @@ def test_answers_of_a_provider_that_forbids_it_are_never_examples():
     simulate(program, Options(teacher={"distillation": "disallowed"}))
 
 
+def test_the_report_says_who_was_asked_what_it_cost_and_what_was_withheld():
+    config = {"remote": {"distillation": "disallowed"}}
+
+    async def program(world: SimulatedWorld) -> None:
+        async with world.open() as runtime:
+            world.frontier.fail_next(Fault.unauthorized, FAILURES_MAX)
+            await world.drive(runtime, Traffic(requests=20, settle=True))
+            main, other = runtime.status("task_0").teachers
+            assert (main.licence, main.circuit, other.licence, other.circuit) == (
+                "disallowed",
+                "open",
+                "allowed",
+                "closed",
+            )
+            assert [main.calls, other.calls] == counts(world)
+            assert (main.failures, main.answers, other.answers) == (FAILURES_MAX, main.withheld, 20 - main.withheld)
+            assert [round(float(one.spent) * 1e9) for one in (main, other)] == [
+                frontier.billed_nd for frontier in world.frontiers
+            ]
+            await world.clock.sleep(COOL_DOWN_S)
+            await world.drive(runtime, Traffic(requests=5, settle=True), begin=100)
+            status = runtime.status("task_0")
+            assert status.withheld == sum(one.withheld for one in status.teachers) == 5
+            assert status.teachers[0].circuit == "closed"
+            money = sum(float(one.spent) for one in status.teachers)
+            assert money == pytest.approx(float(status.money.spent))
+
+    simulate(program, Options(teachers=2, task=COLD, config=config))
+
+
 def test_an_undecided_licence_trains_under_an_alert_until_it_is_decided():
     async def program(world: SimulatedWorld) -> None:
         async with world.open() as runtime:

@@ -21,7 +21,7 @@ from apprentice_events.replay import verify
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
     *("init", "config", "demo", "rehearse"),
-    *("run", "correct", "feedback"),
+    *("run", "correct", "feedback", "erase"),
     *("status", "report", "why", "events"),
     *("replay", "verify"),
 ]
@@ -172,6 +172,9 @@ def test_status_and_report_tell_what_the_log_holds(run: Run, config: Path, log: 
     report = json.loads(run("report", "--config", config, "--json").out)
     assert report["money"]["remote_calls"] == TICKETS
     assert "day" in report["caps"]
+    assert report["trajectory"]["days"][-1]["answers"] == TICKETS
+    assert sum(each["calls"] for task in report["tasks"] for each in task["teachers"]) == TICKETS
+    assert "so far" in run("report", "--config", config).out
     assert "extract_entities" in run("report", "--config", config).out
     assert_refused(run("status", "nothing", "--config", config), "nothing", "classify_ticket")
 
@@ -340,6 +343,8 @@ def test_people_correct_and_rate_without_a_key(run: Run, config: Path, log: Path
     assert "feedback_received" in story
     assert_refused(run("correct", name, '{"priority": 99}', "--config", config), name)
     assert_refused(run("feedback", "req_0", "1", "--config", config), "req_0")
+    assert run("erase", name, "--reason", "asked to", "--config", config).out.startswith("erased: ")
+    assert "none, or erased" in run("why", name, "--config", config).out
     assert verify(log).ok
 
 

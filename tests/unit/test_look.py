@@ -12,7 +12,18 @@ from apprentice.faces.look import explanation_view, report_view, share, status_p
 from apprentice.faces.look_demo import ending_view, live_view, plain_line
 from apprentice.faces.look_rehearsal import curve_view, rehearsal_view
 from apprentice.rehearsal_report import CurvePoint, Recall, RehearsalReport
-from apprentice.results import Explanation, Money, Promise, Report, Status, Step, VersionStatus
+from apprentice.results import (
+    Explanation,
+    Money,
+    Promise,
+    Report,
+    Status,
+    Step,
+    TeacherStatus,
+    Trajectory,
+    VersionStatus,
+    Window,
+)
 from apprentice_events import vocabulary as v
 from apprentice_events.chain import GENESIS
 from apprentice_events.codec import encode
@@ -156,6 +167,32 @@ def test_the_report_has_a_row_per_task_and_the_caps():
     assert "extract_entities" in told
     assert "$1.25 of $10.00" in told
     assert "too many audits" in told
+
+
+def test_the_report_shows_the_way_and_the_teachers():
+    windows = tuple(
+        Window(start=f"2026-01-0{day}", spent=f"{day}.00", saved="0.00", remote_calls=day, answers=9, remote_share=0.5)
+        for day in (1, 2, 4)
+    )
+    way = Trajectory(days=windows, weeks=windows[-1:], months=windows[-1:])
+    teachers = (teacher("a/one", "allowed", "closed"), teacher("b/[two]", "disallowed", "open"))
+    one = msgspec.structs.replace(STATUS, teachers=teachers, trajectory=way, withheld=7)
+    told = text_of(report_view(msgspec.structs.replace(REPORT, tasks=(one, COLD), trajectory=way)))
+    assert "▂▄█ $4.0000" in told
+    assert "▄▄▄ 50%" in told
+    assert "│ all tasks        │ day   │ ▂▄█ $4.0000 │" in told
+    for text in (told, text_of(status_panel(one))):
+        assert "b/[two]" in text
+        assert "disallowed" in text
+        assert "open" in text
+    assert "7 remote answers were not collected" in text_of(status_panel(one))
+    assert "teachers" not in text_of(status_panel(STATUS))
+
+
+def teacher(name: str, licence: str, circuit: str) -> TeacherStatus:
+    return TeacherStatus(
+        name=name, licence=licence, circuit=circuit, calls=9, answers=8, failures=1, spent="1.25", withheld=7, notice=""
+    )
 
 
 def test_an_explanation_tells_the_story_and_admits_what_was_erased():

@@ -1,4 +1,4 @@
-"""Commands that open the runtime for writing: ``run``, ``correct``, ``feedback``."""
+"""Commands that open the runtime for writing: ``run``, ``correct``, ``feedback``, ``erase``."""
 
 import asyncio
 import sys
@@ -22,6 +22,7 @@ from apprentice.faces.cli.common import (
     put_json,
     show,
 )
+from apprentice.privacy.erasure import Erasure
 from apprentice.results import Result
 from apprentice.runtime import Runtime
 from apprentice.wiring import World
@@ -34,7 +35,7 @@ RequestArgument = Annotated[str, typer.Argument(metavar="REQUEST_ID", help="As `
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (run, correct, feedback):
+    for command in (run, correct, feedback, erase):
         app.command(rich_help_panel="Ask")(command)
 
 
@@ -171,6 +172,31 @@ def feedback(
 
     asyncio.run(tell())
     show(Text(f"noted: {request} is rated {rating:g}", "green"))
+
+
+def erase(
+    request: RequestArgument,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the log.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete what a request held: its input, answers, corrections and comments. It cannot be undone.
+
+    The log stays whole and verifies. Versions that learned from the content are named: retire them if need be.
+    """
+
+    async def forget() -> Erasure:
+        async with _without_teacher(load(config)) as runtime:
+            return await runtime.erase(request, reason)
+
+    gone = asyncio.run(forget())
+    if as_json:
+        put_json(gone)
+        return
+    show(Text(f"erased: {gone.bodies} bodies of {request}", "green"))
+    if gone.versions:
+        learned = ", ".join(gone.versions)
+        show(Text(f"these versions learned from it: {learned}; roll back or retire them to be rid of it", "yellow"))
 
 
 @asynccontextmanager
