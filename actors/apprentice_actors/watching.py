@@ -25,6 +25,6 @@ async def watch(
                 tell(c.TeacherNoticed(teacher=name, notice=await notices.notice()))
             except NoticeUnknown as error:
                 logger.info("%s: %s", name, error)
-            except Exception:  # a defect in one reader must not end the watch over the others
-                logger.exception("asking about %s failed", name)
+            except Exception as error:  # a defect in one reader must not end the watch over the others
+                logger.error("asking about %s failed: %s", name, type(error).__name__)  # its words may hold a key
         await clock.sleep(DAY_S)
