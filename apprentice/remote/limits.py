@@ -134,9 +134,6 @@ class RateLimiter:
         self._not_before = max(self._not_before, self._clock.monotonic() + seconds)
 
     async def _place(self, deadline: float) -> None:
-        if not self._places.locked():  # nothing to wait for, so nothing to bound
-            await self._places.acquire()
-            return
         remaining = deadline - self._clock.monotonic()
         try:
             async with asyncio.timeout(max(0.0, remaining)):
