@@ -16,6 +16,7 @@ from apprentice.journal import fold_spend, note, note_quietly
 from apprentice.opening import Opening as Opening
 from apprentice.privacy import erasure
 from apprentice.public_errors import public_denial, public_log_error
+from apprentice.purse import start_treasury
 from apprentice.results import Explanation, Report, Result, Status
 from apprentice.schema import ANY_OBJECT
 from apprentice.teaching import start_teachers
@@ -43,7 +44,6 @@ from apprentice_actors.supervision import RestartPolicy, Supervisor
 from apprentice_actors.task import Person, TaskMessage, TaskPorts, TaskSupervisor
 from apprentice_actors.teachers import Teachers
 from apprentice_actors.trainer import Train, TrainerDesk
-from apprentice_actors.treasury import Treasury, TreasuryMessage
 from apprentice_actors.watching import watch
 from apprentice_events import errors as log_errors
 from apprentice_events import vocabulary as v
@@ -254,13 +254,7 @@ class Runtime:
         patient = RestartPolicy(shutdown_s=self._patience_s())
         herald: ActorRef[Announce] = scope.start("herald", lambda ref: Herald(ref, sinks=parts.sinks))
         self._herald = herald
-        treasury: ActorRef[TreasuryMessage] = scope.start(
-            "treasury",
-            lambda ref: Treasury(
-                ref, log=parts.log, spend=self._spend, settings=self._purse, clock=parts.clock, herald=herald
-            ),
-            capacity=100_000,
-        )
+        treasury = start_treasury(scope, parts, self._spend, self._purse, herald, self._tell_one)
         teachers = self._teachers = start_teachers(scope, parts)
         local: ActorRef[LocalMessage] = scope.start(
             "local", lambda ref: LocalDesk(ref, model=parts.local), capacity=100_000
@@ -299,8 +293,11 @@ class Runtime:
 
     def _tell_all(self, command: c.WorldCommand) -> None:
         """A task too busy to take it hears it the next time."""
-        for ref in self._refs.values():
-            ref.tell(command)
+        for task in self._refs:
+            self._tell_one(task, command)
+
+    def _tell_one(self, task: str, command: c.WorldCommand) -> bool:
+        return task in self._refs and self._refs[task].tell(command)
 
     async def _started_task(self, task: str, ref: ActorRef[TaskMessage]) -> None:
         """Wait until the task has folded its log: a review is answered after it, once it is durable."""

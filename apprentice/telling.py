@@ -20,6 +20,7 @@ _WORDS: dict[type[v.Event], Callable[[Any], str]] = {
     v.TeacherNoticed: lambda e: f"{e.teacher} {e.notice or 'stays after all: nothing is announced any more'}",
     v.BudgetSettled: lambda e: f"${dollars(e.amount_nd)} charged of ${dollars(e.reserved_nd)} set aside",
     v.BudgetReleased: lambda e: f"${dollars(e.reserved_nd)} given back: {e.reason}",
+    v.SpendPaced: lambda e: f"audits above the floor at {e.factor:.0%} of their speed: {e.reason}",
     v.LocalAnswered: lambda e: (
         f"{e.version} answered{' in the shadow' if e.shadow else ''} in {e.latency_ms:.1f} ms, p_agree {e.p_agree:.3f}"
     ),

@@ -123,6 +123,7 @@ def task_settings(config: Config, task: TaskConfig) -> TaskSettings:
         on_remote_down=task.on_remote_down,
         hedge_after_s=config.remote.hedge_after_s,
         licences=tuple((teacher_name(each), each.distillation) for each in config.remote.providers),
+        pacing=config.budget.pacing,
         coaching_budget_nd=_coaching_budget(config),
     )
 
@@ -153,7 +154,8 @@ def purse_settings(config: Config) -> PurseSettings:
     caps = [*_caps(None, config.budget)]
     for task in config.tasks:
         caps += _caps(task.name, task.budget)
-    return PurseSettings(caps=tuple(caps), zone=config.budget.timezone, warn_at=config.budget.warn_at)
+    budget = config.budget
+    return PurseSettings(caps=tuple(caps), zone=budget.timezone, warn_at=budget.warn_at, pacing=budget.pacing)
 
 
 def _caps(task: str | None, budget: BudgetConfig | TaskBudgetConfig) -> Iterator[Cap]:

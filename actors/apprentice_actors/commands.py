@@ -246,12 +246,19 @@ class TeacherNoticed(msgspec.Struct, frozen=True, kw_only=True):
     notice: str | None
 
 
+class Paced(msgspec.Struct, frozen=True, kw_only=True):
+    """The purse asks for another speed of audits: ``factor`` in [0, 1] on what lies above the floor, and why."""
+
+    factor: float
+    reason: str
+
+
 type RequestCommand = (
     Submit | HedgeDue | Reserved | ReservationRefused | LocalReturned | RemoteReturned | Scored | ScoringFailed
 )
 type TrainingCommand = TrainingBegan | TrainingMoved | TrainingDone | TrainingBroke | ValidationDone | ValidationBroke
 type PersonCommand = CorrectionGiven | FeedbackGiven | OperatorAsked | EraseAsked | Review
-type WorldCommand = TeacherNoticed
+type WorldCommand = TeacherNoticed | Paced
 type Command = RequestCommand | TrainingCommand | PersonCommand | WorldCommand
 
 

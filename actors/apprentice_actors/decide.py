@@ -41,6 +41,7 @@ _TABLE: dict[type[Any], Decide] = {
     c.OperatorAsked: lessons.operator_asked,
     c.EraseAsked: erasing.erase_asked,
     c.TeacherNoticed: tidings.teacher_noticed,
+    c.Paced: tidings.paced,
     c.Review: _review,
 }
 

@@ -11,6 +11,7 @@ from apprentice_events import vocabulary as v
 from apprentice_events.task_state import TaskState
 
 from . import commands as c
+from .alerts import alert, watch_audits, watch_licences, watch_shadow
 from .decision import NOTHING, Decision
 from .epochs import restarted
 from .erasing import watch_erased
@@ -20,6 +21,7 @@ from .policy.certificate import certificates, log_wealths
 from .policy.correlation import Correlation, correlation, wilson, window
 from .policy.drift import drift_verdict, shift_verdict
 from .policy.gate import next_gate, trial_gate
+from .policy.pacing import paced_rate
 from .policy.promotion import judge_challenger, judge_predecessor
 from .policy.sampling import applied_rate, detect_floor, held_correlation, target_rate
 from .settings import TaskSettings
@@ -102,7 +104,7 @@ def heed_shift(state: TaskState, settings: TaskSettings) -> Decision:
             v.ShiftDetected(statistic=verdict.statistic, threshold=verdict.threshold, reason=reason),
             v.CertificateRevoked(gate=None, epoch=state.evidence.epoch, reason=reason),
             restarted(state, settings, reason),
-            *_alert(state, "quality", "critical", f"{reason}; the remote answers until the evidence is back"),
+            *alert(state, "quality", "critical", f"{reason}; the remote answers until the evidence is back"),
         )
     )
 
@@ -129,7 +131,7 @@ def heed_emergency(state: TaskState, settings: TaskSettings) -> Decision:
         (
             v.CertificateRevoked(gate=None, epoch=state.evidence.epoch, reason=reason),
             restarted(state, settings, reason),
-            *_alert(state, "quality", "critical", f"{reason}; the remote answers until the evidence is back"),
+            *alert(state, "quality", "critical", f"{reason}; the remote answers until the evidence is back"),
         )
     )
 
@@ -225,7 +227,7 @@ def _rested(state: TaskState, settings: TaskSettings) -> bool:
 
 def _start_coaching(state: TaskState, reason: str, value: float | None) -> tuple[v.Event, ...]:
     message = f"coaching: {reason}; every request is compared and training is triggered"
-    return v.CoachingStarted(reason=reason, correlation=value), *_alert(state, "coaching", "warning", message)
+    return v.CoachingStarted(reason=reason, correlation=value), *alert(state, "coaching", "warning", message)
 
 
 def _end_coaching(state: TaskState, reason: str) -> tuple[v.Event, ...]:
@@ -250,6 +252,9 @@ def move_rate(state: TaskState, settings: TaskSettings) -> Decision:
     if burst is not None:
         target = 1.0
         reason = f"opening the step {burst.step:g} costs about {burst.price:.0f} calls and saves {burst.saving:.0f}"
+    if settings.pacing and state.pace < 1.0:
+        target = paced_rate(target, floor, state.pace)
+        reason = f"{reason}; paced to {target:.3f}, for the budget runs ahead of its time"
     after = applied_rate(state.rate, target, floor=floor)
     if after == state.rate:
         return NOTHING
@@ -272,8 +277,8 @@ def judge_rival(state: TaskState, settings: TaskSettings) -> Decision:
         if reason is None:
             return NOTHING
         back = v.AdapterRolledBack(version=champion, to=rival, reason=reason)
-        alert = _alert(state, "rollback", "warning", f"{champion} was rolled back to {rival}: {reason}")
-        return Decision((back, *alert), (c.DropVersion(version=champion),))
+        raised = alert(state, "rollback", "warning", f"{champion} was rolled back to {rival}: {reason}")
+        return Decision((back, *raised), (c.DropVersion(version=champion),))
     verdict = judge_challenger(paired)
     if verdict is None:
         return NOTHING
@@ -318,56 +323,6 @@ def retire_versions(state: TaskState, settings: TaskSettings) -> Decision:
         tuple(v.AdapterRetired(version=name, reason=reason) for name in surplus),
         tuple(c.DropVersion(version=name, delete=True) for name in surplus),
     )
-
-
-# ---------------------------------------------------------------- alerts
-
-
-def watch_audits(state: TaskState, settings: TaskSettings) -> Decision:
-    """Too many audits missed in a row: what is served is no longer watched, and somebody should know."""
-    missed = state.evidence.missed_in_a_row
-    if state.phase == "steady_state" and missed >= settings.missed_in_a_row:
-        message = f"{missed} audits in a row did not come about; answers are served uncertified"
-        return Decision(_alert(state, "uncertified", "critical", message))
-    if missed == 0 and "uncertified" in state.alerts:
-        return Decision((v.AlertCleared(alert="uncertified"),))
-    return NOTHING
-
-
-def watch_licences(state: TaskState, settings: TaskSettings) -> Decision:
-    """Whether answers may be trained on is a person's decision; until it is made, that stands as an alert."""
-    undecided = [name for name, licence in settings.licences if licence == "unknown"]
-    usable = [name for name, licence in settings.licences if licence != "disallowed"]
-    if settings.licences and not usable:
-        message = (
-            "no provider's answers may be trained on, so the local model learns nothing; the task is served by the "
-            "remote, budgeted and logged. Add a provider with `distillation: allowed`, or import examples of your own"
-        )
-        return Decision(_alert(state, "licence", "critical", message))
-    if undecided:
-        message = (
-            f"the answers of {', '.join(undecided)} train a model, and nobody has said whether the provider's terms "
-            "allow it. Read them (terms of service, the sections on outputs and on competing models), then write "
-            "`distillation: allowed` or `disallowed` beside the provider in the configuration"
-        )
-        return Decision(_alert(state, "licence", "warning", message))
-    return Decision((v.AlertCleared(alert="licence"),)) if "licence" in state.alerts else NOTHING
-
-
-def watch_shadow(state: TaskState, settings: TaskSettings) -> Decision:
-    """A shadow that is asked and never answers teaches nothing."""
-    silent = state.counters.shadow_silent
-    if silent >= settings.missed_in_a_row:
-        message = f"the local model was asked {silent} times in a row in the shadow and did not answer"
-        return Decision(_alert(state, "shadow", "critical", message))
-    over = silent == 0 and "shadow" in state.alerts
-    return Decision((v.AlertCleared(alert="shadow"),)) if over else NOTHING
-
-
-def _alert(state: TaskState, alert: str, severity: str, message: str) -> tuple[v.Event, ...]:
-    if alert in state.alerts:
-        return ()
-    return (v.AlertRaised(alert=alert, severity=severity, message=message),)  # type: ignore[arg-type]  # literals above
 
 
 RULES: tuple[Rule, ...] = (

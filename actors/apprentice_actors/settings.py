@@ -41,6 +41,8 @@ class TaskSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: int = 2
     """Paid attempts per request: a call that broke after it was sent is charged in full and asked once more."""
     missed_in_a_row: int = 20
+    pacing: bool = False
+    """Whether audits above the floor slow down when a cap's money runs ahead of its time."""
     coaching_budget_nd: int | None = None
     """What one spell of coaching may spend; None for no limit of its own."""
 
@@ -64,3 +66,4 @@ class PurseSettings(msgspec.Struct, frozen=True, kw_only=True):
     caps: tuple[Cap, ...] = ()
     zone: str = "UTC"
     warn_at: float = 0.8
+    pacing: bool = False

@@ -1,10 +1,11 @@
-"""News that no request brought: what a provider announces about a teacher, and what follows from it. Pure."""
+"""News that no request brought: what a provider announces about a teacher, what the purse asks for. Pure."""
 
 from apprentice_events import vocabulary as v
 from apprentice_events.task_state import TaskState
 
 from . import commands as c
 from .decision import NOTHING, Decision
+from .policy.pacing import worth_telling
 from .settings import TaskSettings
 
 TEACHER = "teacher"
@@ -18,6 +19,13 @@ def teacher_noticed(state: TaskState, settings: TaskSettings, command: c.Teacher
     if notice == (known.notice if known is not None else ""):
         return NOTHING
     return Decision((v.TeacherNoticed(teacher=command.teacher, notice=notice),))
+
+
+def paced(state: TaskState, settings: TaskSettings, command: c.Paced, now_ns: int) -> Decision:
+    """Record a change of speed that makes a difference."""
+    if not settings.pacing or not worth_telling(state.pace, command.factor):
+        return NOTHING
+    return Decision((v.SpendPaced(factor=command.factor, reason=command.reason),))
 
 
 def watch_teachers(state: TaskState, settings: TaskSettings) -> Decision:

@@ -5,6 +5,7 @@ into its own stream together with the intent. After a crash the fold of all stre
 """
 
 from collections import deque
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -13,9 +14,11 @@ from apprentice_events import vocabulary as v
 from apprentice_events.log import Entry, EventLog
 from apprentice_events.spend import MONEY_TAGS, SpendState, window_start
 
+from . import commands as c
 from .actor import Actor, ActorRef, Reply
 from .herald import Announce, announce
 from .policy.budget import Blocked, Fits, Waits, judge_reservation, share_used
+from .policy.pacing import pace_of, worth_telling
 from .ports import Clock
 from .settings import Cap, PurseSettings
 
@@ -94,7 +97,9 @@ class Treasury(Actor[TreasuryMessage]):
         settings: PurseSettings,
         clock: Clock,
         herald: ActorRef[Announce] | None = None,
+        tell: Callable[[str, c.Paced], bool] = lambda task, command: False,
     ) -> None:
+        """``tell`` takes a command to a task, if that has room for it; used where the settings say ``pacing``."""
         super().__init__(ref)
         self._log = log
         self._spend = spend
@@ -105,6 +110,9 @@ class Treasury(Actor[TreasuryMessage]):
         self._exhausted: dict[str, Exhausted] = {}
         self._warned: set[str] = set()
         self._facts: list[v.Event] = []
+        self._tell = tell
+        self._paced: dict[str, float] = {}
+        """The factors that the tasks were told."""
 
     async def started(self) -> None:
         """What was said about the caps stays said: a restart raises no alert again, and ends those that are over."""
@@ -140,6 +148,8 @@ class Treasury(Actor[TreasuryMessage]):
             self._restore(self._clock.now_ns())
         self._serve_waiting()
         self._look_at_caps()
+        if self._settings.pacing:
+            self._pace()
         if self._facts:
             await self._record()
 
@@ -230,6 +240,16 @@ class Treasury(Actor[TreasuryMessage]):
             elif used < self._settings.warn_at and near in self._warned:
                 self._warned.discard(near)
                 self._facts.append(v.AlertCleared(alert=near))
+
+    def _pace(self) -> None:
+        """Tell each task how fast it may buy audits, when that changes. A life that knows nothing tells all anew."""
+        now_ns = self._clock.now_ns()
+        for task in self._spend.tasks:
+            pace = pace_of(self._spend, self._settings, task, now_ns)
+            told = self._paced.get(task)
+            news = told is None or worth_telling(told, pace.factor)
+            if news and self._tell(task, c.Paced(factor=pace.factor, reason=pace.reason)):
+                self._paced[task] = pace.factor
 
     async def _record(self) -> None:
         facts, self._facts = self._facts, []

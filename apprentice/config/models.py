@@ -236,6 +236,9 @@ class BudgetConfig(Section):
     currency: Literal["USD"] = Field("USD", description="The currency of all amounts; prices are in US dollars.")
     timezone: TimeZone = Field("UTC", description="Where days, weeks and months begin.")
     coaching_share: Share = Field(0.2, description="Share of each cap that coaching may use.")
+    pacing: bool = Field(
+        False, description="Whether audits above the floor slow down when a cap's money runs ahead of its time."
+    )
     warn_at: PositiveShare = Field(0.8, description="Share of a cap at which a warning is raised.")
 
 

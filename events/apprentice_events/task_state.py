@@ -30,6 +30,8 @@ class TaskState(msgspec.Struct, kw_only=True):
     """The correlation that the target answers to."""
     rate_moved_at: int = 0
     """Number of folded comparisons when the rate last moved: it moves once per comparison."""
+    pace: float = 1.0
+    """Factor on the audit rate above its floor that the purse asks for."""
     gate: float | None = None
     gate_moved_at: int = 0
     certified: list[float] = msgspec.field(default_factory=list)
@@ -276,6 +278,10 @@ def _rate(state: TaskState, event: v.SamplingRateChanged, time_ns: int) -> None:
     state.rate_moved_at = state.evidence.comparisons
 
 
+def _paced(state: TaskState, event: v.SpendPaced, time_ns: int) -> None:
+    state.pace = event.factor
+
+
 def _gate(state: TaskState, event: v.GateChanged, time_ns: int) -> None:
     state.gate = event.after
     state.gate_moved_at = state.evidence.comparisons
@@ -347,6 +353,7 @@ _FOLDS: dict[type[v.Event], Fold] = {
     v.EvidenceRestarted: _restarted,
     v.PhaseChanged: _phase,
     v.SamplingRateChanged: _rate,
+    v.SpendPaced: _paced,
     v.GateChanged: _gate,
     v.CertificateIssued: _certified,
     v.CertificateRevoked: _revoked,

@@ -620,6 +620,16 @@ class BudgetRestored(Event, frozen=True, kw_only=True):
     cap: str
 
 
+@recorded
+class SpendPaced(Event, frozen=True, kw_only=True):
+    """Audits above the floor are bought faster or slower, so that a cap's money lasts as long as its window."""
+
+    TAG = "spend_paced"
+    factor: float
+    """In [0, 1], on the distance of the audit rate from its floor."""
+    reason: str
+
+
 # ---------------------------------------------------------------- operation
 
 

@@ -116,6 +116,10 @@ async def ending(world: SimulatedWorld) -> None:
 
 WORLDS = {
     "ending": (ending, Options(watched=True)),
+    "pacing": (
+        forbidden,
+        Options(task={"max_output_tokens": 64}, config={"budget": {"daily": "0.01", "pacing": True}}),
+    ),
     "forbidden": (forbidden, Options(teacher={"distillation": "disallowed"})),
     "collapse": (collapse, Options(seed=1, config=NO_TRAINING)),
     "wear": (
