@@ -21,7 +21,7 @@ def turned(share: float):
 
     def teaches(given):
         category = CATEGORIES.index(truth(given)["category"])
-        moved = int(given["text"].split()[1]) % 100 < 100 * share
+        moved = 37 * int(given["text"].split()[1]) % 100 < 100 * share  # scattered: no runs that look like a shift
         return {"category": CATEGORIES[(category + moved) % len(CATEGORIES)]}
 
     return teaches
