@@ -1,9 +1,12 @@
 """The benchmarks run; what they measure is not judged here."""
 
+import subprocess
+import sys
+
 import pytest
 
 from apprentice_events.task_state import TaskState, evolve
-from benchmarks import latency_bench, log_bench, replay_bench
+from benchmarks import gateway_bench, latency_bench, log_bench, replay_bench
 from benchmarks.frontier_process import frontier
 from benchmarks.measuring import Load, closed_loop
 from benchmarks.traffic import TASK, steady_entries
@@ -65,3 +68,29 @@ async def test_the_three_routes_are_measured_against_one_frontier(tmp_path):
     assert [len(load.latencies_ms) for load in (bare, cold, steady)] == [4, 4, 40]
     assert commit_ms > 0
     assert local > 0.9
+
+
+@pytest.mark.heavy
+async def test_the_gateway_and_the_bare_clients_ask_one_frontier(tmp_path):
+    bare = (gateway_bench.ONE, gateway_bench.BARE)
+    with frontier(0.0) as url:
+        async with gateway_bench.open_routes(url, tmp_path, bare) as routes:
+            loads = {name: await closed_loop(act, callers=2, requests=6) for name, act in routes.acts.items()}
+    assert {name: len(load.latencies_ms) for name, load in loads.items()} == dict.fromkeys(
+        (*bare, gateway_bench.OURS), 6
+    )
+    assert len(routes.commits_ms) >= 2  # an intent and an outcome at least, however the calls were committed together
+
+
+@pytest.mark.heavy
+def test_the_gateway_benchmark_stays_on_this_machine():
+    code = """
+import socket
+from benchmarks.gateway_bench import stay_on_this_machine
+stay_on_this_machine()
+socket.getaddrinfo("127.0.0.1", 80)
+socket.getaddrinfo("elsewhere.invalid", 80)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "PermissionError: the benchmark stays on this machine" in found.stderr
+    assert "elsewhere.invalid" in found.stderr.splitlines()[-1]
