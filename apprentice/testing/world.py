@@ -35,10 +35,11 @@ from apprentice.runtime import Opening, Runtime
 from apprentice.testing.clock import START, SeededRandomness, VirtualClock, run_virtual
 from apprentice.testing.faults import Fault, FaultPlan
 from apprentice.testing.faulty_log import FaultyLog
-from apprentice.testing.frontier import Frontier
+from apprentice.testing.flat_price import FlatQuote
+from apprentice.testing.frontier import Answer, Frontier
 from apprentice.testing.models import Accuracy, Outcome, ScriptedLocalModel, ScriptedTrainer, even
 from apprentice.wiring import World
-from apprentice_actors.ports import JsonObject, ModelNotices
+from apprentice_actors.ports import JsonObject, ModelNotices, RemoteModel
 from apprentice_events.bodies import encode_json
 from apprentice_events.log import MemoryLog
 
@@ -84,6 +85,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     latency_s: tuple[float, float] = (0.2, 0.2)
     """Shortest and longest time that the teacher takes."""
     local_latency_s: float = 0.001
+    reserved_nd: int | None = None
+    """What every call is reserved at, in nano-dollars; None: the highest possible price of each."""
     watched: bool = False
     """Whether the teachers' model lists are read."""
     fault_probability: float = 0.0
@@ -132,7 +135,7 @@ class SimulatedWorld:
         self.memory = MemoryLog()
         self.log = FaultyLog(self.memory)
         self.sink = RememberingSink()
-        self.teaches: Callable[[JsonObject], JsonObject] = truth
+        self.teaches: Answer = truth
         """What the teacher answers; set it, and the student's world changes under its feet."""
         self._randomness = SeededRandomness(options.seed)
         self.frontiers = [self._frontier(number) for number in range(options.teachers)]
@@ -179,7 +182,10 @@ class SimulatedWorld:
         """A runtime in this world; the log goes on where the last runtime left it."""
         self.memory.reopen()
         self.local, self.trainer = self._student(), self._trainer()
-        remote, *others = [self._remote(number) for number in range(self.options.teachers)]
+        remotes: list[RemoteModel] = [self._remote(number) for number in range(self.options.teachers)]
+        if self.options.reserved_nd is not None:
+            remotes = [FlatQuote(model, self.options.reserved_nd) for model in remotes]
+        remote, *others = remotes
         world = World(
             clock=self.clock,
             randomness=self._randomness,
