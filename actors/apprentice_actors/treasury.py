@@ -185,8 +185,13 @@ class Treasury(Actor[TreasuryMessage]):
         """First come, first served; a call that must wait does not hold up smaller ones of other caps."""
         now_ns = self._clock.now_ns()
         still: deque[ReserveFor] = deque()
+        in_vain: set[tuple[str, int]] = set()  # what found no room in this round finds none later in it
         for asked in self._waiting:
-            if not asked.reply.done and not self._serve(asked, now_ns):
+            what = asked.task, asked.amount_nd
+            if asked.reply.done:
+                continue
+            if what in in_vain or not self._serve(asked, now_ns):
+                in_vain.add(what)
                 still.append(asked)
         self._waiting = still
 
