@@ -32,7 +32,7 @@ from apprentice_events.sqlite import scan_file
 
 SIDE_EVERY = 11
 """Every so many requests one goes to the second task."""
-TEACHER = "claude-sonnet-4-5-20250929"
+TEACHER = "claude-sonnet-5"
 """Whose price is taken where the configuration names a model without one."""
 CALLERS = 8
 FRAME_S = 0.15

@@ -29,7 +29,7 @@ from apprentice.testing.stream import RecordedStream
 from apprentice.wiring import World
 from apprentice_actors.ports import JsonObject, RemoteModel
 
-DEFAULT_MODEL = "claude-sonnet-4-5-20250929"
+DEFAULT_MODEL = "claude-sonnet-5"
 """Whose prices and wire format the simulated frontier takes where no configuration says otherwise."""
 
 
