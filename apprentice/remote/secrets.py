@@ -26,7 +26,7 @@ class Secret:
     ``origin`` says where it came from (``the environment variable X``), for error messages.
     """
 
-    __slots__ = ("__weakref__", "_value", "origin")
+    __slots__ = ("__weakref__", "_spellings", "_value", "origin")
 
     def __init__(self, value: str, origin: str = "the caller") -> None:
         if len(value) < MIN_LENGTH or not _PRINTABLE.fullmatch(value):
@@ -38,6 +38,7 @@ class Secret:
                 origin,
             )
         self._value = value
+        self._spellings = _written(value)
         self.origin = origin
         _known.add(self)
 
@@ -136,14 +137,18 @@ def _cleaned(value: Any, spellings: list[str]) -> Any:
 
 
 def _spellings(length_min: int) -> list[str]:
-    """Every living secret as it is, as it stands in a URL, and in JSON (also in JSON within JSON); longest first."""
+    """Every living secret in each way that it may be written; longest first."""
     found: set[str] = set()
     for secret in tuple(_known):
-        value = secret.reveal()
-        if len(value) >= length_min:
-            once = json.dumps(value)[1:-1]
-            found |= {value, quote(value, safe=""), quote(value), once, json.dumps(once)[1:-1], repr(value)[1:-1]}
+        if len(secret.reveal()) >= length_min:
+            found |= secret._spellings
     return sorted(found, key=len, reverse=True)
+
+
+def _written(value: str) -> frozenset[str]:
+    """``value`` as it is, as it stands in a URL, and in JSON (also in JSON within JSON)."""
+    once = json.dumps(value)[1:-1]
+    return frozenset({value, quote(value, safe=""), quote(value), once, json.dumps(once)[1:-1], repr(value)[1:-1]})
 
 
 def detached(url: str) -> tuple[str, tuple[str, str] | None]:
