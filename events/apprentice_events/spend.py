@@ -84,11 +84,12 @@ class SpendState(msgspec.Struct, kw_only=True):
         return day_of(time_ns // _HOUR_NS * _HOUR_NS if self.zone == "UTC" else time_ns, self.zone)
 
     def of(self, task: str) -> TaskSpend:
-        """The totals of ``task``, made on first use."""
-        found = self.tasks.get(task)
-        if found is None:
-            found = self.tasks[task] = TaskSpend()
-        return found
+        """The totals of ``task`` to be read; asking leaves nothing behind."""
+        return self.tasks.get(task) or TaskSpend()
+
+    def _own(self, task: str) -> TaskSpend:
+        """The totals of ``task`` to be changed."""
+        return self.tasks.setdefault(task, TaskSpend())
 
     def spent_since(self, day: int, task: str | None = None) -> int:
         """Settled spend from ``day`` on, of one task or all."""
@@ -106,10 +107,13 @@ class SpendState(msgspec.Struct, kw_only=True):
         for name in [name for name, held in self.reservations.items() if held.task == task]:
             del self.reservations[name]
         self.reservations.update(folded.reservations)
-        self.tasks[task] = folded.of(task)
+        if task in folded.tasks:
+            self.tasks[task] = folded.tasks[task]
+        else:
+            self.tasks.pop(task, None)
 
     def _served(self, task: str, event: v.ResponseServed, time_ns: int) -> None:
-        totals, day = self.of(task), self.day_of(time_ns)
+        totals, day = self._own(task), self.day_of(time_ns)
         _add(totals.local_days if event.by == "local" else totals.remote_days, day, 1)
         if event.saved_nd:
             totals.saved_nd += event.saved_nd
@@ -122,7 +126,7 @@ class SpendState(msgspec.Struct, kw_only=True):
 
     def _settle(self, task: str, event: v.BudgetSettled, time_ns: int) -> None:
         held = self.reservations.pop(f"{event.request}#{event.attempt}", None)
-        totals = self.of(task)
+        totals = self._own(task)
         day = held.day if held is not None else self.day_of(time_ns)
         totals.calls += 1
         _add(totals.call_days, day, 1)
@@ -130,13 +134,13 @@ class SpendState(msgspec.Struct, kw_only=True):
 
     def _computed(self, task: str, amount_nd: int, time_ns: int) -> None:
         if amount_nd:
-            totals = self.of(task)
+            totals = self._own(task)
             totals.local_nd += amount_nd
             self._spend(totals, amount_nd, self.day_of(time_ns))
 
     def _trained(self, task: str, event: v.AdapterTrained, time_ns: int) -> None:
         if event.cost_nd:
-            totals = self.of(task)
+            totals = self._own(task)
             totals.training_nd += event.cost_nd
             self._spend(totals, event.cost_nd, self.day_of(time_ns))
 
