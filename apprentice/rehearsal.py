@@ -74,6 +74,7 @@ tasks:
     output_schema: {{{plan.answer_field}: any}}
     match_fields: [{plan.answer_field}]
     guarantee: {{agreement: {guarantee}}}
+    holdout_share: 0.1
     confidence_thresholds:
       phase1_to_phase2: {first}
       phase2_to_phase3: {round(guarantee - 0.05, 4)}

@@ -33,7 +33,7 @@ def test_with_hashed_ngrams_a_third_of_the_calls_is_saved(tmp_path, seed):
     assert report.errors == {}
     assert report.remote_share <= 0.68
     assert report.accuracy is not None
-    assert report.accuracy >= 0.815
+    assert report.accuracy >= 0.82
     assert report.agreement >= 0.90
     assert report.agreement_local is not None
     assert report.agreement_local >= 0.80, "what the certificate promises"
