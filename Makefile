@@ -21,6 +21,7 @@ EXPORTED := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 demo: $(VENV)/.demo
 	$(BIN)/apprentice demo
+	@echo "the command lies at $(BIN)/apprentice; 'source $(BIN)/activate' puts it on the path"
 
 test: $(VENV)/.dev
 	$(EXPORTED) $(BIN)/pytest -m "not heavy"
