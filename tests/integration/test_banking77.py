@@ -1,7 +1,7 @@
 """Rehearsals on recorded answers of GPT-4 to 3,080 customer questions with 77 intents, nothing known beforehand.
 
-Several orders, because one shuffle proves little. Eight callers at once finish in an order of their own, so that the same
-seed repeats to about two points: the bounds here leave that much room beside the figures in the README.
+Several orders, because one shuffle proves little. Eight callers at once finish in an order of their own, so that the
+same seed repeats to about two points: the bounds here leave that much room beside the figures in the README.
 """
 
 import asyncio
