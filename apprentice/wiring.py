@@ -9,6 +9,7 @@ import msgspec
 
 from apprentice import evaluators
 from apprentice.alerts import LogSink, WebhookSink
+from apprentice.backends import make_local, make_trainer, training_settings
 from apprentice.config import BudgetConfig, Config, ProviderConfig, TaskBudgetConfig, TaskConfig, ToolConfig, check
 from apprentice.errors import InvalidConfig
 from apprentice.privacy.build import redactors
@@ -182,14 +183,8 @@ def task_spec(config: Config, task: TaskConfig) -> TaskSpec:
         tools=tuple(_tool(tool) for tool in task.tools),
         model_dir=config.local.model_dir,
         local_nd_per_ms=float(config.local.price_per_hour * NANO / 3_600_000),
-        training=_training(config, task),
+        training=training_settings(config, task),
     )
-
-
-def _training(config: Config, task: TaskConfig) -> dict[str, Any]:
-    """What the embedded trainer is told beyond the data."""
-    settings: dict[str, Any] = {"numeric_tolerance": task.numeric_tolerance} if task.numeric_tolerance else {}
-    return settings | ({"encoder": config.local.encoder} if config.local.encoder is not None else {})
 
 
 def _tool(tool: ToolConfig) -> dict[str, Any]:
@@ -239,26 +234,6 @@ def make_notices(config: Config) -> tuple[ModelNotices | None, ...]:
     return tuple(model_list(each, price) if price is not None else None for each, price in found)
 
 
-def make_local(config: Config) -> LocalModel:
-    """The server of local versions. Raises :class:`MissingExtra` or :class:`InvalidConfig`."""
-    if config.local.backend != "embedded":
-        named = f"{config.local.backend} (with {config.local.base_model})"
-        raise InvalidConfig([f"local.backend: {named} cannot serve yet; choose embedded"])
-    from apprentice.local.embedded import EmbeddedModel
-
-    return EmbeddedModel()
-
-
-def make_trainer(config: Config) -> Trainer:
-    """What makes versions. Raises :class:`MissingExtra` or :class:`InvalidConfig`."""
-    if config.local.fine_tune_backend != "embedded":
-        problem = f"local.fine_tune_backend: {config.local.fine_tune_backend} cannot train yet; choose embedded"
-        raise InvalidConfig([problem])
-    from apprentice.training.embedded import EmbeddedTrainer
-
-    return EmbeddedTrainer()
-
-
 def make_evaluator(config: Config, task: TaskConfig) -> Evaluator:
     """The task's evaluator; semantic similarity uses the configured sentence encoder."""
     encoder = None
@@ -299,8 +274,8 @@ def assemble(config: Config, world: World) -> Parts:
         remotes, notices = make_remotes(config, clock, randomness), make_notices(config)
     if screens:
         remotes = tuple(RedactingModel(remote, screens) for remote in remotes)
-    local = world.local or make_local(config)
-    trainer = world.trainer or make_trainer(config)
+    local = world.local or make_local(config.local)
+    trainer = world.trainer or make_trainer(config.local)
     log = world.log or open_log(config.storage.path)
     return Parts(
         clock=clock,

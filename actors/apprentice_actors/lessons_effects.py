@@ -87,6 +87,8 @@ async def _train(task: "TaskSupervisor", effect: c.StartTraining, data: Path) ->
             output_schema=task.spec.output_schema,
             match_fields=task.spec.match_fields,
             seed=task.state.versions.made,
+            description=task.spec.description,
+            tools=task.spec.tools,
             settings=task.spec.training,
         )
         made: TrainedVersion = await task.ports.trainer.ask(

@@ -220,6 +220,12 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     match_fields: tuple[str, ...]
     """Fields whose agreement counts; empty for all."""
     seed: int
+    description: str = ""
+    """What the models are told of the task, as in :class:`Question`."""
+    tools: tuple[JsonObject, ...] = ()
+    """Tools on offer, as in :class:`Question`."""
+    devices: tuple[int, ...] = ()
+    """The GPUs that the job has to itself; none: the CPU."""
     settings: Mapping[str, Any] = {}
 
 

@@ -2,13 +2,13 @@
 
 from apprentice.config.document import KeyDoc, describe, markdown
 from apprentice.config.load import KnownPrice, check, load, loads
+from apprentice.config.local import LocalConfig, ServerConfig, TrainingConfig, TriggersConfig
 from apprentice.config.models import (
     KEY_VARIABLES,
     AlertsConfig,
     BudgetConfig,
     Config,
     DetectConfig,
-    LocalConfig,
     PriceConfig,
     ProviderConfig,
     RemoteConfig,
@@ -31,11 +31,14 @@ __all__ = [
     "ProviderConfig",
     "RemoteConfig",
     "SamplingConfig",
+    "ServerConfig",
     "StorageConfig",
     "TaskBudgetConfig",
     "TaskConfig",
     "ThresholdsConfig",
     "ToolConfig",
+    "TrainingConfig",
+    "TriggersConfig",
     "check",
     "describe",
     "load",

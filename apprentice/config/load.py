@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from apprentice.config import yaml_file
+from apprentice.config.local import LocalConfig
 from apprentice.config.mend import every_problem
 from apprentice.config.models import Config, ProviderConfig
 from apprentice.config.problems import found, line_of, located
@@ -12,6 +13,8 @@ from apprentice.errors import InvalidConfig
 type KnownPrice = Callable[[str, str], bool]
 """(provider, model) → whether its price is known."""
 
+_FOLDER = (".", "/", "~")
+"""How a base model's name begins that is a path, and not the name of a model."""
 _START = "start from the example: `apprentice init` writes one"
 
 
@@ -78,11 +81,26 @@ def _anchored(config: Config, folder: Path) -> Config:
 
     others = tuple(with_key_file(each) for each in config.remote.additional_providers)
     remote = with_key_file(config.remote).model_copy(update={"additional_providers": others})
-    local = config.local.model_copy(update={"model_dir": _below(folder, config.local.model_dir)})
-    if local.encoder and "/" in local.encoder:
-        local = local.model_copy(update={"encoder": str(_below(folder, Path(local.encoder)))})
+    local = _anchored_local(config.local, folder)
     storage = config.storage.model_copy(update={"path": _below(folder, config.storage.path)})
     return config.model_copy(update={"remote": remote, "local": local, "storage": storage})
+
+
+def _anchored_local(local: LocalConfig, folder: Path) -> LocalConfig:
+    found: dict[str, object] = {"model_dir": _below(folder, local.model_dir)}
+    if local.encoder and "/" in local.encoder:
+        found["encoder"] = str(_below(folder, Path(local.encoder)))
+    for key in ("base_model", "server_model"):
+        name = getattr(local, key)
+        if name and name.startswith(_FOLDER):  # `Qwen/Qwen3-0.6B` is a name
+            found[key] = str(_below(folder, Path(name)))
+    if local.server.lora_converter is not None:
+        converter = _below(folder, local.server.lora_converter)
+        found["server"] = local.server.model_copy(update={"lora_converter": converter})
+    if local.training.accelerate_config is not None:
+        file = _below(folder, local.training.accelerate_config)
+        found["training"] = local.training.model_copy(update={"accelerate_config": file})
+    return local.model_copy(update=found)
 
 
 def _below(folder: Path, path: Path) -> Path:

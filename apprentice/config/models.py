@@ -1,12 +1,12 @@
 """The whole configuration: every section beside ``tasks``, and what holds between them."""
 
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from apprentice.config.local import LocalConfig
 from apprentice.config.task import TaskConfig
 from apprentice.config.types import (
     Count,
@@ -26,8 +26,6 @@ from apprentice.config.types import (
 )
 
 ProviderName = Literal["anthropic", "openai", "google", "azure", "openrouter", "openai_compatible"]
-BackendName = Literal["embedded", "vllm", "ollama", "llama_cpp"]
-FineTuneBackendName = Literal["embedded", "lora", "unsloth", "axolotl", "huggingface", "openai"]
 
 KEY_VARIABLES: Mapping[str, str] = {
     "anthropic": "ANTHROPIC_API_KEY",
@@ -165,45 +163,6 @@ class RemoteConfig(ProviderConfig):
         again = [index for index, name in enumerate(names) if name in names[:index]]
         if again:
             raise Findings([(("additional_providers", index - 1), text) for index in again])
-        return self
-
-
-class LocalConfig(Section):
-    """The student: what serves local answers and how it is trained."""
-
-    compared: ClassVar = frozenset({"backend"})
-
-    backend: BackendName = Field(
-        "embedded", description="What serves local versions; embedded needs no server, no GPU and no download."
-    )
-    base_model: Text | None = Field(
-        None, description="The open-weight model that versions are trained from; not for embedded."
-    )
-    fine_tune_backend: FineTuneBackendName = Field("embedded", description="What trains versions.")
-    fine_tune_batch_size: Count = Field(100, description="New examples that trigger the next training.")
-    model_dir: Path = Field(Path("./models/"), description="Where versions are kept, as TASK/vN/.")
-    encoder: Text | None = Field(
-        None, description="A sentence encoder: a folder (`./encoder`) or an installed package; n-grams if left out."
-    )
-    price_per_hour: Rate = Field(
-        Decimal(0), description="What an hour of local compute costs, in US dollars; counted against the caps."
-    )
-    keep_versions: Count = Field(3, description="Versions of each task that are kept for rolling back.")
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        found: list[tuple[Where, str]] = []
-        embedded = self.backend == "embedded"
-        if embedded != (self.fine_tune_backend == "embedded"):
-            other = "`embedded`" if embedded else "another one, such as `lora`"
-            text = f"`{self.fine_tune_backend}` does not train for the backend {self.backend}; write {other}"
-            found.append((("fine_tune_backend",), text))
-        if not embedded and self.base_model is None:
-            found.append((("base_model",), f"missing: {self.backend} needs an open-weight model to start from"))
-        if embedded and self.base_model is not None:
-            found.append((("base_model",), "is not read by the embedded backend; remove it or choose another backend"))
-        if found:
-            raise Findings(found)
         return self
 
 

@@ -1,0 +1,65 @@
+"""Which local model and which trainer a configuration means. Each is imported only where it is asked for."""
+
+from typing import Any
+
+from apprentice.config import Config, LocalConfig, TaskConfig
+from apprentice_actors.ports import LocalModel, Trainer
+
+
+def make_local(local: LocalConfig) -> LocalModel:
+    """The server of local versions. Raises :class:`MissingExtra` or :class:`InvalidConfig`."""
+    match local.backend:
+        case "embedded":
+            from apprentice.local.embedded import EmbeddedModel
+
+            return EmbeddedModel()
+        case "vllm":
+            from apprentice.local.vllm import VllmModel
+
+            return VllmModel(local)
+        case "ollama":
+            from apprentice.local.ollama import OllamaModel
+
+            return OllamaModel(local)
+        case "llama_cpp":
+            from apprentice.local.llama_cpp import LlamaCppModel
+
+            return LlamaCppModel(local)
+        case "transformers":
+            from apprentice.local.in_process import TransformersModel
+
+            return TransformersModel(local)
+        case "openai":
+            from apprentice.local.hosted import HostedModel
+
+            return HostedModel(local)
+
+
+def make_trainer(local: LocalConfig) -> Trainer:
+    """What makes versions. Raises :class:`MissingExtra` or :class:`InvalidConfig`."""
+    match local.fine_tune_backend:
+        case "embedded":
+            from apprentice.training.embedded import EmbeddedTrainer
+
+            return EmbeddedTrainer()
+        case "lora":
+            from apprentice.training.lora import LoraTrainer
+
+            return LoraTrainer(local)
+        case "unsloth" | "axolotl" | "huggingface" as backend:
+            from apprentice.training.recipes import RecipeTrainer
+
+            return RecipeTrainer(local, backend)
+        case "openai":
+            from apprentice.training.hosted import HostedTrainer
+
+            return HostedTrainer(local)
+
+
+def training_settings(config: Config, task: TaskConfig) -> dict[str, Any]:
+    """What a trainer is told beyond the data."""
+    local = config.local
+    if local.backend != "embedded":
+        return {"base_model": local.base_model, "dtype": local.dtype, **local.training.model_dump(mode="json")}
+    settings: dict[str, Any] = {"numeric_tolerance": task.numeric_tolerance} if task.numeric_tolerance else {}
+    return settings | ({"encoder": local.encoder} if local.encoder is not None else {})
