@@ -71,6 +71,13 @@ def problems(text: str) -> list[str]:
     return caught.value.problems
 
 
+def adapters(backend: str = "vllm", **more: str) -> str:
+    """A configuration whose local model takes LoRA adapters; ``more`` are keys of ``local``, all on line 7."""
+    keys = ", ".join(f"{name}: {value}" for name, value in more.items())
+    body = f"local: {{\n  backend: {backend},\n  base_model: x,\n  fine_tune_backend: lora,\n  {keys}}}\n"
+    return SMALL + body
+
+
 def one_task(**keys: str) -> str:
     lines = "".join(f"    {key}: {value}\n" for key, value in {"name": "a", "description": "d", **keys}.items())
     return f"tasks:\n  -\n{lines}{REMOTE}"
@@ -230,6 +237,22 @@ def test_a_mistake_in_a_task_is_named_with_its_path(keys, expected):
             "local.fine_tune_backend (line 3): `embedded` does not train for the backend vllm",
         ),
         (SMALL + "local: {backend: vllm, fine_tune_backend: lora}\n", "local.base_model (line 3): missing"),
+        (
+            SMALL + "local: {backend: openai, base_model: gpt-4.1-nano, fine_tune_backend: lora}\n",
+            "local.fine_tune_backend (line 3): `lora` does not train for the backend openai; write `openai`",
+        ),
+        (
+            adapters(server="{url: http://localhost:8000, command: [vllm]}"),
+            "server.command (line 7): is only run for a managed",
+        ),
+        (adapters(server="{managed: true, command: [vllm]}"), "local.server.url (line 7): missing: write where"),
+        (adapters("ollama", server="{managed: true}"), "does not start servers for the backend ollama"),
+        (adapters("llama_cpp"), "llama.cpp takes adapters only when it starts"),
+        (adapters(server="{gpus: [0]}", training="{gpus: [0, 1]}"), "GPU 0 is the server's too"),
+        (adapters(training="{gpus: [0, 1], gpus_per_job: 3}"), "a job cannot have 3 of 2 GPUs"),
+        (adapters(training="{gpus: [1, 1]}"), "local.training.gpus (line 7): names a GPU twice"),
+        (adapters(encoder="./e"), "local.encoder (line 7): is not read by the backend vllm"),
+        (adapters(training="{rank: 0}"), "local.training.rank (line 7): expected a whole number of at least 1"),
         (SMALL + "alerts: {webhook: example.com}\n", "expected an address that starts with http:// or https://"),
         (SMALL + "5: 3\n", "5 (line 3): no such key; the keys here are tasks, remote"),
         ("tasks: []\n" + REMOTE, "tasks (line 1): is empty"),
@@ -260,6 +283,17 @@ def test_a_mistake_in_the_file_is_named(text, expected):
     found = problems(text)
     assert len(found) == 1, found
     assert expected in found[0]
+
+
+def test_a_gpu_may_be_shared_where_that_is_said():
+    config = loads(adapters(server="{gpus: [0]}", training="{gpus: [0], beside_server: true}"), "c.yaml")
+    assert config.local.training.gpus == config.local.server.gpus == (0,)
+
+
+def test_paths_of_base_models_are_paths_and_names_are_names(tmp_path):
+    for written, read in (("./base", str(tmp_path / "base")), ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B")):
+        (tmp_path / "c.yaml").write_text(adapters().replace("base_model: x", f"base_model: {written}"))
+        assert load(tmp_path / "c.yaml").local.base_model == read
 
 
 def test_all_problems_of_a_file_come_together_also_those_that_others_hide():
