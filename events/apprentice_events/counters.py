@@ -2,6 +2,8 @@
 
 import msgspec
 
+from . import vocabulary as v
+
 
 class Counters(msgspec.Struct, kw_only=True):
     """Totals since the beginning of the log."""
@@ -32,3 +34,18 @@ class Counters(msgspec.Struct, kw_only=True):
     remote_cost_nd: int = 0
     """Cost of calls that answered, for the mean price of an answer."""
     saved_nd: int = 0
+
+    def shadow_spoke(self) -> None:
+        """The shadow that was asked has answered, within the schema or not."""
+        self.shadow_ran += 1
+        self.shadow_silent = 0
+
+    def count(self, event: v.EvaluatorFailed | v.CorrectionReceived | v.FeedbackReceived) -> None:
+        """Count what changes nothing else."""
+        if isinstance(event, v.EvaluatorFailed):
+            self.evaluator_failures += 1
+        elif isinstance(event, v.CorrectionReceived):
+            self.corrections += 1
+        else:
+            self.feedback += 1
+            self.feedback_sum += event.rating

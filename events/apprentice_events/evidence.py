@@ -62,12 +62,15 @@ class Tally(msgspec.Struct):
     count: int = 0
     weight: float = 0.0
     agreement: float = 0.0
+    squares: float = 0.0
+    """Sum of the squared weights: ``weight^2 / squares`` equally weighted comparisons would tell as much (Kish)."""
 
     def add(self, score: float, weight: float) -> None:
         """Book one comparison."""
         self.count += 1
         self.weight += weight
         self.agreement += weight * score
+        self.squares += weight * weight
 
 
 class Band(msgspec.Struct):
@@ -102,7 +105,7 @@ class Evidence(msgspec.Struct):
     drift_bets: list[float] = []
     everything: Tally = msgspec.field(default_factory=Tally)
     served_local: Tally = msgspec.field(default_factory=Tally)
-    """Audited answers that the caller got from the local model."""
+    """Audited answers that the caller got from the local model, or would have got without an inline audit."""
     comparisons: int = 0
     """Folded in this epoch."""
     missed: int = 0
@@ -173,7 +176,7 @@ class Evidence(msgspec.Struct):
         if rate is None:
             self.ignored += 1
             return
-        local = event.served == "local"
+        local = event.served == "local" or event.inline
         comparison = Comparison(
             event.turn, rate, event.audit_probability, event.score, event.chance, event.p_agree, local
         )

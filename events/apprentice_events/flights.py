@@ -28,6 +28,14 @@ class Flight(msgspec.Struct, kw_only=True):
     audit_probability: float = 1.0
     comparing: bool = False
     """A comparison is due for this request and has not come about yet."""
+    inline: bool = False
+    """The caller waits for the audit of an answer that clears the gate."""
+    repeat: bool = False
+    """The teacher's answer, once it is there, is asked for a second time."""
+    repeating: bool = False
+    """The second answer is awaited."""
+    repeat_attempt: int | None = None
+    """The attempt that asks for it."""
     attempt: int = 0
     calls: dict[int, int] = {}
     """Paid calls under way, or when the process died: attempt and what is reserved for it."""

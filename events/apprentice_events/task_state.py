@@ -14,6 +14,7 @@ from . import vocabulary as v
 from .counters import Counters
 from .evidence import Evidence
 from .flights import Answer, Flight
+from .inputs_state import Inputs
 from .teachers_state import TeachersState
 from .versions_state import VersionsState, fold_version
 
@@ -53,6 +54,7 @@ class TaskState(msgspec.Struct, kw_only=True):
     remote_model: str | None = None
     """The model that gave the last remote answer, as the provider names it."""
     teachers: TeachersState = msgspec.field(default_factory=TeachersState)
+    inputs: Inputs = msgspec.field(default_factory=Inputs)
     recent_remote: list[v.Digest] = msgspec.field(default_factory=list)
     """The last four remote outputs, newest last: what agreement by chance is measured against."""
     config: str | None = None
@@ -76,7 +78,7 @@ def _received(state: TaskState, event: v.RequestReceived, time_ns: int) -> None:
 def _routed(state: TaskState, event: v.RequestRouted, time_ns: int) -> None:
     flight = state.flights[event.request]
     flight.route, flight.version, flight.turn = event.route, event.version, event.turn
-    flight.audit_probability = event.audit_probability
+    flight.audit_probability, flight.inline = event.audit_probability, event.inline
     if event.turn:
         state.turns = event.turn
         flight.comparing = event.audit
@@ -116,7 +118,7 @@ def _recovered(state: TaskState, event: v.RequestRecovered, time_ns: int) -> Non
 
 
 def _close_if_over(state: TaskState, request: str, flight: Flight) -> None:
-    if flight.over and not flight.calling and not flight.comparing:
+    if flight.over and not flight.calling and not flight.comparing and not flight.repeating:
         del state.flights[request]
 
 
@@ -128,6 +130,10 @@ def _intended(state: TaskState, event: v.RemoteCallIntended, time_ns: int) -> No
     flight.calls.setdefault(event.attempt, 0)
     flight.asked[event.attempt] = name
     state.teachers.of(name).calls += 1
+    if event.purpose == "repeat":
+        flight.repeat_attempt = event.attempt
+    else:
+        flight.repeat = event.repeat
     if event.rival is not None:
         flight.rival_asked = event.rival
 
@@ -137,11 +143,13 @@ def _remote_answered(state: TaskState, event: v.RemoteAnswered, time_ns: int) ->
     state.counters.remote_cost_nd += event.cost_nd
     state.remote_model = event.model
     state.teachers.answered(event.provider, event.model)
-    recent = state.recent_remote
-    recent.append(event.output)
-    if len(recent) > 4:
-        del recent[0]
-    state.flights[event.request].remote = event.output
+    flight = state.flights[event.request]
+    if event.attempt == flight.repeat_attempt:
+        return
+    state.recent_remote.append(event.output)
+    del state.recent_remote[:-4]
+    flight.repeating = flight.repeating or (flight.repeat and flight.remote is None)
+    flight.remote = event.output
 
 
 def _remote_failed(state: TaskState, event: v.RemoteFailed, time_ns: int) -> None:
@@ -177,8 +185,10 @@ def _call_over(state: TaskState, request: str, attempt: int) -> None:
 def _local_answered(state: TaskState, event: v.LocalAnswered, time_ns: int) -> None:
     answer = Answer(version=event.version, output=event.output, p_agree=event.p_agree)
     _local_said(state, event.request, event.challenger, answer)
+    if event.novelty is not None and not event.challenger:
+        state.inputs.saw(event.novelty)
     if event.shadow and not event.challenger:
-        _shadow_spoke(state)
+        state.counters.shadow_spoke()
 
 
 def _local_rejected(state: TaskState, event: v.LocalRejected, time_ns: int) -> None:
@@ -187,7 +197,7 @@ def _local_rejected(state: TaskState, event: v.LocalRejected, time_ns: int) -> N
     if not event.challenger:
         state.counters.local_rejected += 1
         if event.shadow:
-            _shadow_spoke(state)
+            state.counters.shadow_spoke()
 
 
 def _local_failed(state: TaskState, event: v.LocalFailed, time_ns: int) -> None:
@@ -195,11 +205,6 @@ def _local_failed(state: TaskState, event: v.LocalFailed, time_ns: int) -> None:
     if not event.challenger:
         state.counters.local_failed += 1
         state.counters.shadow_failed += event.shadow
-
-
-def _shadow_spoke(state: TaskState) -> None:
-    state.counters.shadow_ran += 1
-    state.counters.shadow_silent = 0
 
 
 def _local_said(state: TaskState, request: str, rival: bool, answer: Answer) -> None:
@@ -232,17 +237,18 @@ def _comparison_over(state: TaskState, request: str) -> None:
         _close_if_over(state, request, flight)
 
 
-def _evaluator_failed(state: TaskState, event: v.EvaluatorFailed, time_ns: int) -> None:
-    state.counters.evaluator_failures += 1
+def _counted(
+    state: TaskState, event: v.EvaluatorFailed | v.CorrectionReceived | v.FeedbackReceived, time_ns: int
+) -> None:
+    state.counters.count(event)
 
 
-def _corrected(state: TaskState, event: v.CorrectionReceived, time_ns: int) -> None:
-    state.counters.corrections += 1
-
-
-def _feedback(state: TaskState, event: v.FeedbackReceived, time_ns: int) -> None:
-    state.counters.feedback += 1
-    state.counters.feedback_sum += event.rating
+def _repeated(state: TaskState, event: v.SelfAgreementMeasured | v.SelfAgreementMissed, time_ns: int) -> None:
+    state.teachers.repeated(event)
+    flight = state.flights.get(event.request)
+    if flight is not None:
+        flight.repeating = False
+        _close_if_over(state, event.request, flight)
 
 
 def _collected(state: TaskState, event: v.ExampleCollected, time_ns: int) -> None:
@@ -307,6 +313,7 @@ def _coached(state: TaskState, event: v.CoachingEnded, time_ns: int) -> None:
 
 def _champion(state: TaskState, event: v.AdapterPromoted | v.AdapterRolledBack, time_ns: int) -> None:
     state.evidence.restart_detectors()
+    state.inputs = Inputs()
     _version(state, event, time_ns)
 
 
@@ -345,9 +352,11 @@ _FOLDS: dict[type[v.Event], Fold] = {
     v.LocalFailed: _local_failed,
     v.LocalRejected: _local_rejected,
     v.RemoteScored: _scored,
-    v.EvaluatorFailed: _evaluator_failed,
-    v.CorrectionReceived: _corrected,
-    v.FeedbackReceived: _feedback,
+    v.EvaluatorFailed: _counted,
+    v.CorrectionReceived: _counted,
+    v.FeedbackReceived: _counted,
+    v.SelfAgreementMeasured: _repeated,
+    v.SelfAgreementMissed: _repeated,
     v.ExampleCollected: _collected,
     v.ExampleWithheld: _withheld,
     v.EvidenceRestarted: _restarted,

@@ -2,6 +2,9 @@
 
 import msgspec
 
+from . import vocabulary as v
+from .evidence import Tally
+
 
 class TeacherState(msgspec.Struct, kw_only=True):
     """Totals of one teacher since the beginning of the log."""
@@ -18,6 +21,8 @@ class TeacherState(msgspec.Struct, kw_only=True):
     """The model name that its answers carry, as the provider writes it."""
     notice: str = ""
     """What its provider announces about it; empty for nothing."""
+    repeats: Tally = msgspec.field(default_factory=Tally)
+    """How far it agrees with itself on questions that were asked twice, since it answers under its present name."""
 
 
 class TeachersState(msgspec.Struct, kw_only=True):
@@ -26,6 +31,8 @@ class TeachersState(msgspec.Struct, kw_only=True):
     known: dict[str, TeacherState] = msgspec.field(default_factory=dict)
     change: str | None = None
     """A teacher that became another one, or is about to end, since the evidence began; in words."""
+    repeats_missed: int = 0
+    """Questions that were to be asked twice and stayed without a second answer."""
 
     def of(self, name: str) -> TeacherState:
         """What is known of a teacher, made on first use."""
@@ -40,6 +47,7 @@ class TeachersState(msgspec.Struct, kw_only=True):
         teacher.answers += 1
         if teacher.reported not in (None, model):
             self.change = f"{name} answers as {model}, before as {teacher.reported}"
+            teacher.repeats = Tally()
         teacher.reported = model
 
     def noticed(self, name: str, notice: str) -> None:
@@ -47,3 +55,10 @@ class TeachersState(msgspec.Struct, kw_only=True):
         self.of(name).notice = notice
         if notice:
             self.change = f"{name} {notice}"
+
+    def repeated(self, event: v.SelfAgreementMeasured | v.SelfAgreementMissed) -> None:
+        """A question was asked twice. Weighted by ``1 / q``, so that the mean speaks of requests, not of audits."""
+        if isinstance(event, v.SelfAgreementMissed):
+            self.repeats_missed += 1
+        else:
+            self.of(event.teacher).repeats.add(event.score, 1.0 / event.audit_probability)

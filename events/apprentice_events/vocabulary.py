@@ -74,6 +74,8 @@ class RequestRouted(Event, frozen=True, kw_only=True):
     """The local version that is asked, if one is."""
     gate: float | None = None
     """The gate step in force (answers with ``p_agree`` at or above it may be served), if one is certified."""
+    inline: bool = False
+    """Whether the caller waits for the audit: the local answer clears the gate, the remote's is given if it comes."""
 
 
 @recorded
@@ -123,11 +125,14 @@ class RemoteCallIntended(Event, frozen=True, kw_only=True):
     attempt: int
     provider: str
     model: str
-    purpose: Literal["serve", "audit"] = "serve"
+    purpose: Literal["serve", "audit", "repeat"] = "serve"
+    """``repeat``: the question was answered already, and is asked again to see whether the teacher repeats itself."""
     hedge: bool = False
     """Whether it runs beside an earlier call of the same request that is slow to answer."""
     rival: str | None = None
     """The version that is asked beside the champion, to be compared on the same request."""
+    repeat: bool = False
+    """Whether the same question is asked once more after this call has answered; the coin said so on arrival."""
 
 
 class TokenUsage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -214,6 +219,9 @@ class LocalAnswered(Event, frozen=True, kw_only=True):
     shadow: bool = False
     cost_nd: int = 0
     """Local compute, where the configuration prices it."""
+    novelty: float | None = None
+    """Share of the training inputs that lie closer to another one than this input does to any of them: near 1 for an
+    input unlike all of them. None where the local model does not say."""
 
 
 @recorded
@@ -261,6 +269,33 @@ class RemoteScored(Event, frozen=True, kw_only=True):
     challenger_version: str | None = None
     challenger_score: float | None = None
     tags: tuple[str, ...] = ()
+    inline: bool = False
+    """The caller got the remote answer only because this audit made it wait: the local one cleared the gate."""
+
+
+@recorded
+class SelfAgreementMeasured(Event, frozen=True, kw_only=True):
+    """A teacher answered the same question twice, and the evaluator compared the two answers.
+
+    A refusal or an invalid answer the second time scores 0.
+    """
+
+    TAG = "self_agreement_measured"
+    request: str
+    teacher: str
+    """``provider/model`` of the configuration."""
+    score: float
+    audit_probability: float
+    """With which the first answer was bought: the audit rate for an audited local answer, else 1."""
+
+
+@recorded
+class SelfAgreementMissed(Event, frozen=True, kw_only=True):
+    """A repeated question stayed without a second answer (network, 429, budget), or could not be scored."""
+
+    TAG = "self_agreement_missed"
+    request: str
+    reason: str
 
 
 @recorded
