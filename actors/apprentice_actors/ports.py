@@ -161,6 +161,14 @@ class LocalFailure(Exception):
 class LocalModel(Protocol):
     """A server of trained versions. Names such as ``classify_ticket@v3`` are immutable."""
 
+    @property
+    def base(self) -> str | None:
+        """The name under which the untrained base model is asked, without loading it; None where there is none.
+
+        Its answers carry a ``p_agree`` of 0.5: nothing was measured.
+        """
+        ...
+
     async def load(self, version: str, folder: Path, manifest_sha256: str | None = None) -> None:
         """Check every file against the manifest, and it against ``manifest_sha256``; load and warm up.
 

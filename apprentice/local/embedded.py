@@ -50,6 +50,10 @@ class EmbeddedModel:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embedded")
         self._closed = False
 
+    @property
+    def base(self) -> None:
+        """There is no model before the first training."""
+
     async def load(self, version: str, folder: Path, manifest_sha256: str | None = None) -> None:
         """Verify every file against the manifest, load, and answer once."""
         if self._closed:

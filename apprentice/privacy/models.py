@@ -87,6 +87,11 @@ class RedactingLocalModel:
         self._model = model
         self._redactors = redactors
 
+    @property
+    def base(self) -> str | None:
+        """As the model behind."""
+        return self._model.base
+
     async def load(self, version: str, folder: Path, manifest_sha256: str | None = None) -> None:
         """As the model behind."""
         await self._model.load(version, folder, manifest_sha256)

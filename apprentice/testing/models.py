@@ -76,6 +76,8 @@ class ScriptedLocalModel:
         """``truth`` is what the remote answers; ``latency_s`` passes on ``clock`` for every answer."""
         self.truth = truth
         self.accuracy = accuracy
+        self.base: str | None = None
+        """There is no untrained model behind it."""
         self.down = False
         """Set it and every call fails until it is unset."""
         self._clock = clock

@@ -113,6 +113,15 @@ async def test_the_same_question_gets_the_same_answer(pair, tmp_path):
     }
 
 
+async def test_an_untrained_base_answers_without_loading_and_does_not_know_how_well(pair):
+    model, _ = pair
+    if model.base is None:
+        return
+    answer = await model.answer(ask(), model.base)
+    assert answer.p_agree == 0.5
+    assert model.base not in model.loaded()
+
+
 async def test_an_unknown_version_is_a_failure_that_names_it(pair):
     model, _ = pair
     with pytest.raises(LocalFailure, match="tickets@v9 is not loaded"):
