@@ -484,8 +484,23 @@ class TrainingTriggered(Event, frozen=True, kw_only=True):
     job: str
     version: str
     parent: str | None
-    cause: Literal["first", "batch", "coaching", "manual"]
+    cause: Literal["first", "batch", "coaching", "schedule", "max_wait", "manual"]
     examples: int
+
+
+class DatasetStatistics(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a dataset is made of: counts of rows, held-out ones included."""
+
+    sources: dict[str, int] = {}
+    """Rows per source: ``remote``, ``correction``, ``import``."""
+    tags: dict[str, int] = {}
+    """Rows per tag; of many tags the most frequent."""
+    labels: dict[str, dict[str, int]] = {}
+    """Rows per value of each output field with listed values."""
+    fresh: int = 0
+    """Rows that no version has been trained on before."""
+    left_out: dict[str, int] = {}
+    """Collected or withheld examples that are no rows, by the reason in words."""
 
 
 @recorded
@@ -498,6 +513,7 @@ class TrainingStarted(Event, frozen=True, kw_only=True):
     rows_holdout: int
     dataset: str
     """sha256 of the dataset file."""
+    statistics: DatasetStatistics = DatasetStatistics()
 
 
 @recorded
@@ -535,11 +551,25 @@ class AdapterTrained(Event, frozen=True, kw_only=True):
     examples: int
     seconds: float
     cost_nd: int = 0
+    metrics: dict[str, float] = {}
+    """What the trainer measured, such as ``agreement_holdout``."""
+
+
+class SliceScore(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Mean scores on the held-out rows that carry one tag."""
+
+    tag: str
+    rows: int
+    score: float
+    incumbent_score: float | None = None
 
 
 @recorded
 class AdapterValidated(Event, frozen=True, kw_only=True):
-    """The candidate beat or matched the incumbent on the held-out rows."""
+    """The candidate beat or matched the incumbent on the held-out rows.
+
+    Where a first version was compared with the untrained base model, ``incumbent`` names that.
+    """
 
     TAG = "adapter_validated"
     version: str
@@ -548,6 +578,7 @@ class AdapterValidated(Event, frozen=True, kw_only=True):
     incumbent_score: float | None
     rows: int
     reason: str
+    slices: tuple[SliceScore, ...] = ()
 
 
 @recorded
@@ -561,6 +592,7 @@ class AdapterRejected(Event, frozen=True, kw_only=True):
     incumbent_score: float | None
     rows: int
     reason: str
+    slices: tuple[SliceScore, ...] = ()
 
 
 @recorded
@@ -703,6 +735,8 @@ class OperatorActed(Event, frozen=True, kw_only=True):
     TAG = "operator_acted"
     action: str
     detail: str = ""
+    refused: str = ""
+    """Why nothing followed, in words; empty where something did."""
 
 
 @recorded

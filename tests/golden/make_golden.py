@@ -72,6 +72,8 @@ def _value(name: str, kind: msgspec.inspect.Type, default: Any) -> Any:
             return _fields(kind)
         case msgspec.inspect.VarTupleType():
             return [_value(name, kind.item_type, None), _value(f"{name} é", kind.item_type, None)]
+        case msgspec.inspect.DictType():
+            return {f"{name} é": _value(name, kind.value_type, None)}
         case msgspec.inspect.BoolType():
             return default is not True
         case msgspec.inspect.IntType():
