@@ -25,10 +25,12 @@ from apprentice_events.vocabulary import TokenUsage
 
 _FIELDS = frozenset(
     {"model", "messages", "max_completion_tokens", "max_tokens", "temperature", "top_p", "response_format", "tools",
-     "tool_choice", "service_tier", "stream", "n", "seed", "stop", "store", "metadata", "user", "reasoning_effort"}
+     "tool_choice", "service_tier", "stream", "n", "seed", "stop", "store", "metadata", "user", "reasoning_effort",
+     "logprobs", "top_logprobs"}
 )  # fmt: skip
 _ROUTED = frozenset({"provider", "usage", "models"})
 _LIMIT = 4096
+_CHARS_PER_TOKEN = 4
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _STOPS = {
     Stop.done: "stop",
@@ -71,6 +73,7 @@ class ChatApi:
             images=images,
             tools=_check_tools(fields.get("tools", [])),
             service_tier=service.check_tier(fields.get("service_tier")),
+            logprobs=bool(fields.get("logprobs")),
         )
 
     def countable(self, usage: TokenUsage, written_1h: int) -> tuple[TokenUsage, int]:
@@ -92,13 +95,14 @@ class ChatApi:
         if said.calls:
             message["tool_calls"] = [_call(call, number, index) for index, call in enumerate(said.calls)]
         finish = "tool_calls" if said.calls and said.stop is Stop.done else _STOPS[said.stop]
+        logprobs = {"content": _tokens(said), "refusal": None} if asked.logprobs else None
         return _encode(
             {
                 "id": f"chatcmpl-{number:024d}",
                 "object": "chat.completion",
                 "created": service.CREATED + number,
                 "model": asked.model,
-                "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
+                "choices": [{"index": 0, "message": message, "logprobs": logprobs, "finish_reason": finish}],
                 "usage": self._usage(said),
                 "service_tier": said.service_tier,
                 "system_fingerprint": None,
@@ -135,6 +139,14 @@ class ChatApi:
 def _call(call: JsonObject, number: int, index: int) -> JsonObject:
     function = {"name": call["name"], "arguments": msgspec.json.encode(call["arguments"]).decode()}
     return {"id": f"call_{number:020d}{index:04d}", "type": "function", "function": function}
+
+
+def _tokens(said: Said) -> list[JsonObject]:
+    """The text in pieces of a token's usual length, each as likely as the reply says."""
+    pieces = [said.text[at : at + _CHARS_PER_TOKEN] for at in range(0, len(said.text), _CHARS_PER_TOKEN)]
+    return [
+        {"token": piece, "logprob": said.logprob, "bytes": list(piece.encode()), "top_logprobs": []} for piece in pieces
+    ]
 
 
 def _last_message(messages: Any) -> tuple[str, int]:

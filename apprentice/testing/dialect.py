@@ -40,6 +40,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """The tier that served it; None for the one that was asked for."""
     cost_nd: int | None = None
     """What the provider says it cost, where it says so; None for the cost by its price."""
+    logprob: float = -0.01
+    """The log-probability of each token, for clients that ask for it."""
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +56,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     images: int = 0
     tools: tuple[str, ...] = ()
     service_tier: str | None = None
+    logprobs: bool = False
+    """Whether the log-probabilities of the tokens are wanted."""
 
 
 class Stop(StrEnum):
@@ -77,6 +81,7 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     cache_write_1h: int = 0
     service_tier: str = "standard"
     cost_nd: int = 0
+    logprob: float = 0.0
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):

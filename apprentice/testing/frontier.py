@@ -43,6 +43,7 @@ from apprentice.testing.messages_api import MessagesApi
 from apprentice.testing.model_api import Announced, answer_about
 from apprentice.testing.responses_api import ResponsesApi
 from apprentice.testing.transport import FrontierTransport
+from apprentice.testing.tuning_api import SECONDS, TuningApi
 from apprentice_actors.ports import Clock, JsonObject
 from apprentice_events.vocabulary import TokenUsage
 
@@ -80,14 +81,16 @@ _ENDINGS = {
     Fault.cut_body: Ending.cut,
     Fault.duplicate: Ending.twice,
 }
+_CHAT = ChatApi()
 _DIALECTS: tuple[tuple[re.Pattern[str], Dialect], ...] = (
     (re.compile(r"/v1/messages"), MessagesApi()),
-    (re.compile(r"(?:/openai)?/v1/chat/completions|/openai/deployments/[^/]+/chat/completions"), ChatApi()),
+    (re.compile(r"(?:/openai)?/v1/chat/completions|/openai/deployments/[^/]+/chat/completions"), _CHAT),
     (re.compile(r"/api/v1/chat/completions"), ChatApi(routed=True)),
     (re.compile(r"(?:/openai)?/v1/responses"), ResponsesApi()),
     (re.compile(r"/v1(?:beta)?/models/[^/:]+:generateContent"), GeminiApi()),
 )
 """Each path speaks one format, all on the same port."""
+_TUNING = "fine_tuning"
 _TEXTS = {
     Fault.refusal: "",
     Fault.not_json: "I would rather explain this in a few words.",
@@ -120,8 +123,8 @@ class Frontier:
     ``answer`` maps an input to an output (or a :class:`Reply` with token counts); a ``LookupError`` from it becomes a
     400. ``latency`` is in seconds, or a function of the request's index. ``rate_limit`` is in requests per minute,
     enforced as a token bucket and told in the headers. ``price`` fills ``billed_nd``. ``api_key`` None lets any key
-    pass. ``slow_s`` is how long :attr:`Fault.slow` takes. Requests with a fault that looks like an answer are billed,
-    and so are those that the client abandons.
+    pass. ``slow_s`` is how long :attr:`Fault.slow` takes, ``tuning_s`` how long a fine-tuning job does. Requests with a
+    fault that looks like an answer are billed, and so are those that the client abandons.
     """
 
     def __init__(
@@ -134,6 +137,7 @@ class Frontier:
         price: Price | None = None,
         api_key: str | None = None,
         slow_s: float = 5.0,
+        tuning_s: float = SECONDS,
         clock: Clock | None = None,
     ) -> None:
         self._answer = answer
@@ -153,6 +157,8 @@ class Frontier:
         """What the model lists say of models, by name; of others they say nothing in particular."""
         self.looks = 0
         """How often a model list was asked; that is free and stands in no ledger."""
+        self.tuning = TuningApi(self._clock, seconds=tuning_s)
+        """Files and fine-tuning jobs."""
         self.calls: list[Call] = []
         """The ledger, in the order of arrival."""
 
@@ -204,6 +210,8 @@ class Frontier:
             return about
         call = Call(index=len(self.calls), status=200, fault=self._faults.draw(len(self.calls)))
         self.calls.append(call)
+        if TuningApi.serves(request):
+            return self._tune(call, request)
         path = request.path.partition("?")[0]
         dialect = next((each for pattern, each in _DIALECTS if pattern.fullmatch(path)), None)
         if dialect is None:
@@ -219,6 +227,10 @@ class Frontier:
         if self.renamed is not None:
             asked = msgspec.structs.replace(asked, model=self.renamed)
         self._asked[canonical_json(asked.input)] += 1
+        return self._hindered(call, dialect) or self._succeed(call, dialect, asked)
+
+    def _hindered(self, call: Call, dialect: Dialect) -> Response | None:
+        """The response where the rate limit or a fault keeps the request from being carried out."""
         waiting = self._waiting_s()
         if waiting > 0:
             return self._refuse(call, dialect, 429, "Too many requests.", after_s=math.ceil(waiting))
@@ -227,7 +239,19 @@ class Frontier:
         if call.fault is Fault.bad_gateway:
             call.status = 502
             return Response(status=502, body=b"<html>Bad gateway</html>", headers={"content-type": "text/html"})
-        return self._succeed(call, dialect, asked)
+        return None
+
+    def _tune(self, call: Call, request: Request) -> Response:
+        """Files and jobs. A connection that breaks does so after the deed, as it may in life."""
+        call.api = _TUNING
+        hindered = self._hindered(call, _CHAT)
+        if hindered is not None:
+            return hindered
+        try:
+            body = self.tuning.answer(request, self._api_key)
+        except Wrong as wrong:
+            return self._refuse(call, _CHAT, wrong.status, str(wrong))
+        return self._deliver(call, b'{"id":' if call.fault is Fault.garbled else body, self._limits(_CHAT))
 
     def _refuse(
         self,
@@ -286,6 +310,7 @@ class Frontier:
             cache_write_1h=written_1h,
             service_tier=tier,
             cost_nd=cost_nd,
+            logprob=reply.logprob,
         )
 
     def _cost_nd(self, usage: TokenUsage, written_1h: int, tier: str) -> int:
