@@ -1,10 +1,20 @@
-"""Standing rules that call for a person: what is not watched, not licensed or silent. Pure."""
+"""Standing rules that call for a person: what is not watched, not licensed, silent or out of reach. Pure."""
 
 from apprentice_events import vocabulary as v
 from apprentice_events.task_state import TaskState
 
 from .decision import NOTHING, Decision
+from .repeats import unreachable
 from .settings import TaskSettings
+
+UNREACHABLE = "unreachable"
+"""The alert that the guarantee asks for more than the remote model holds to itself."""
+INPUTS = "inputs"
+"""The alert that inputs look unlike those trained on."""
+INPUTS_MIN = 100
+"""Answers of a champion after which its inputs are spoken of."""
+UNUSUAL_MANY, UNUSUAL_FEW = 0.15, 0.10
+"""Share of unusual inputs at which the hint begins and ends; a twentieth is usual."""
 
 
 def alert(state: TaskState, name: str, severity: str, message: str) -> tuple[v.Event, ...]:
@@ -57,3 +67,24 @@ def watch_shadow(state: TaskState, settings: TaskSettings) -> Decision:
         return Decision(alert(state, "shadow", "critical", message))
     over = silent == 0 and "shadow" in state.alerts
     return Decision((v.AlertCleared(alert="shadow"),)) if over else NOTHING
+
+
+def watch_self_agreement(state: TaskState, settings: TaskSettings) -> Decision:
+    """A guarantee above what the teacher shows when asked twice is not going to be met; somebody should know."""
+    why = unreachable(state, settings)
+    if why is None:
+        return Decision((v.AlertCleared(alert=UNREACHABLE),)) if UNREACHABLE in state.alerts else NOTHING
+    return Decision(alert(state, UNREACHABLE, "warning", f"the guarantee is out of reach: {why}"))
+
+
+def watch_inputs(state: TaskState, settings: TaskSettings) -> Decision:
+    """Inputs unlike those trained on are a hint of drift, and only that: nothing is decided by it."""
+    inputs = state.inputs
+    if inputs.count >= INPUTS_MIN and inputs.unusual >= UNUSUAL_MANY:
+        message = (
+            f"about {inputs.unusual:.0%} of recent inputs look unlike those trained on (usual: 5%). A hint only: what "
+            "is served is decided by comparisons with the remote model"
+        )
+        return Decision(alert(state, INPUTS, "info", message))
+    over = INPUTS in state.alerts and inputs.unusual < UNUSUAL_FEW
+    return Decision((v.AlertCleared(alert=INPUTS),)) if over else NOTHING

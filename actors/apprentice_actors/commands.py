@@ -11,7 +11,7 @@ import msgspec
 from apprentice_events.vocabulary import AdapterTrained, BudgetReserved, Digest, TokenUsage
 
 type Role = Literal["champion", "rival"]
-type Purpose = Literal["serve", "audit"]
+type Purpose = Literal["serve", "audit", "repeat"]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +35,7 @@ class LocalOk(msgspec.Struct, frozen=True, kw_only=True):
     p_agree: float
     latency_ms: float
     cost_nd: int = 0
+    novelty: float | None = None
 
 
 class LocalBad(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +143,14 @@ class ScoringFailed(msgspec.Struct, frozen=True, kw_only=True):
 
     request: Request
     reason: str
+
+
+class RepeatScored(msgspec.Struct, frozen=True, kw_only=True):
+    """The evaluator compared a teacher's two answers. ``score`` None: it raised, and ``reason`` says what."""
+
+    request: Request
+    score: float | None
+    reason: str = ""
 
 
 class TrainingBegan(msgspec.Struct, frozen=True, kw_only=True):
@@ -254,7 +263,15 @@ class Paced(msgspec.Struct, frozen=True, kw_only=True):
 
 
 type RequestCommand = (
-    Submit | HedgeDue | Reserved | ReservationRefused | LocalReturned | RemoteReturned | Scored | ScoringFailed
+    Submit
+    | HedgeDue
+    | Reserved
+    | ReservationRefused
+    | LocalReturned
+    | RemoteReturned
+    | Scored
+    | ScoringFailed
+    | RepeatScored
 )
 type TrainingCommand = TrainingBegan | TrainingMoved | TrainingDone | TrainingBroke | ValidationDone | ValidationBroke
 type PersonCommand = CorrectionGiven | FeedbackGiven | OperatorAsked | EraseAsked | Review
@@ -278,6 +295,8 @@ class Reserve(msgspec.Struct, frozen=True, kw_only=True):
 
 class AskLocal(msgspec.Struct, frozen=True, kw_only=True):
     """Ask a local version; in the shadow where the remote answers the caller whatever it says."""
+    teacher: str | None = None
+    """Who must be asked; None: whoever is next."""
 
     request: Request
     version: str
@@ -295,6 +314,7 @@ class CallRemote(msgspec.Struct, frozen=True, kw_only=True):
 
 class Hedge(msgspec.Struct, frozen=True, kw_only=True):
     """Come back after ``after_s`` seconds and see whether the call has answered."""
+    repeat: bool = False
 
     request: Request
     attempt: int
@@ -311,6 +331,12 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """Give the caller the answer of ``by``."""
 
     request: str
+class ScoreRepeat(msgspec.Struct, frozen=True, kw_only=True):
+    """Have the evaluator compare the teacher's two answers."""
+
+    request: Request
+
+
     by: Literal["remote", "local"]
 
 
@@ -361,6 +387,7 @@ type Effect = (
     | ReplyError
     | StartTraining
     | Validate
+    | ScoreRepeat
     | LoadVersion
     | DropVersion
 )

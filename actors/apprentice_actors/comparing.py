@@ -34,6 +34,17 @@ async def compare(task: "TaskSupervisor", effect: c.Score) -> c.Command:
     return c.Scored(request=effect.request, score=score, chance=chance, rival_score=rival_score)
 
 
+async def compare_repeat(task: "TaskSupervisor", effect: c.ScoreRepeat) -> c.Command:
+    """Score a teacher's second answer against its first one."""
+    live, evaluator = task.live[effect.request.id], task.ports.evaluator
+    try:
+        score = _within(await evaluator.score(live.repeat, live.remote, live.question))
+    except Exception as error:
+        logger.warning("the evaluator %s failed on %s", evaluator.name, effect.request.id, exc_info=error)
+        return c.RepeatScored(request=effect.request, score=None, reason=repr(error))
+    return c.RepeatScored(request=effect.request, score=score)
+
+
 async def _chance(evaluator: Evaluator, live: Live, others: list[JsonObject]) -> float:
     if live.local is None or not others:
         return 0.0

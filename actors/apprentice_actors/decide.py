@@ -10,7 +10,7 @@ from typing import Any
 from apprentice_events.task_state import TaskState
 
 from . import commands as c
-from . import erasing, journey, lessons, outcomes, tidings
+from . import erasing, journey, lessons, outcomes, repeats, tidings
 from .decision import NOTHING, Decision
 from .settings import TaskSettings
 
@@ -30,6 +30,7 @@ _TABLE: dict[type[Any], Decide] = {
     c.RemoteReturned: outcomes.remote_returned,
     c.Scored: journey.scored,
     c.ScoringFailed: journey.scoring_failed,
+    c.RepeatScored: repeats.repeat_scored,
     c.TrainingBegan: lessons.training_began,
     c.TrainingMoved: lessons.training_moved,
     c.TrainingDone: lessons.training_done,

@@ -10,7 +10,7 @@ from apprentice_events.bodies import encode_json, make_body
 
 from . import commands as c
 from .actor import ActorStopped, AskTimeout
-from .comparing import compare
+from .comparing import compare, compare_repeat
 from .lessons_effects import drop_version, load_version, train, validate
 from .live import Live
 from .local import Answer
@@ -49,6 +49,7 @@ class Effects:
             c.CallRemote: self._call_remote,
             c.Hedge: self._hedge,
             c.Score: partial(compare, task),
+            c.ScoreRepeat: partial(compare_repeat, task),
             c.StartTraining: partial(train, task),
             c.Validate: partial(validate, task),
             c.LoadVersion: partial(load_version, task),
@@ -63,7 +64,7 @@ class Effects:
         if isinstance(effect, c.ReplyError):
             self._task.live[effect.request].deny(effect.error, effect.reason, effect.reopens)
             return
-        if isinstance(effect, c.Reserve | c.AskLocal | c.CallRemote | c.Hedge | c.Score):
+        if isinstance(effect, c.Reserve | c.AskLocal | c.CallRemote | c.Hedge | c.Score | c.ScoreRepeat):
             self._task.live[effect.request.id].pending += 1
         self._task.spawn(self._table[type(effect)](effect))
 
@@ -73,17 +74,19 @@ class Effects:
         assert output is not None, f"{effect.request}: a reply by {effect.by} without its output"
         live.answer(output)
 
-    def _seconds_left(self, live: Live, purpose: c.Purpose) -> float:
-        """Until the caller's deadline; an audit, which nobody waits for, has a deadline of its own."""
-        if purpose == "audit" or live.settled:
+    def _seconds_left(self, live: Live) -> float:
+        """Until the caller's deadline; what nobody waits for any more has a deadline of its own."""
+        if live.settled:
             return self._task.spec.deadline_s
         return max(live.deadline - self._task.ports.clock.monotonic(), 0.001)
 
     async def _reserve(self, effect: c.Reserve) -> c.Command:
         task, live = self._task, self._task.live[effect.request.id]
-        teacher = task.ports.teachers.choose(effect.request.draw, live.tried)
+        teachers = task.ports.teachers
+        named = effect.teacher
+        teacher = teachers.choose(effect.request.draw, live.tried) if named is None else teachers.again(named)
         if teacher is None:
-            return _refused(effect, _all_down(task.ports.teachers, live))
+            return _refused(effect, _all_down(teachers, live))
         model = teacher.model
         amount_nd = model.quote_nd(live.question)
         try:
@@ -95,7 +98,7 @@ class Effects:
                     amount_nd=amount_nd,
                     reply=reply,
                 ),
-                self._seconds_left(live, effect.purpose),
+                self._seconds_left(live),
             )
         except AskTimeout:
             granted = await self._why_not(amount_nd)
@@ -136,7 +139,7 @@ class Effects:
         try:
             answer: LocalAnswer = await task.ports.local.ask(
                 lambda reply: Answer(question=live.question, version=effect.version, reply=reply),
-                self._seconds_left(live, "serve") * LOCAL_SHARE,
+                self._seconds_left(live) * LOCAL_SHARE,
             )
             outcome = self._checked(live, effect.role, answer)
         except LocalFailure as failure:
@@ -162,6 +165,7 @@ class Effects:
             p_agree=answer.p_agree,
             latency_ms=answer.latency_ms,
             cost_nd=round(answer.latency_ms * self._task.spec.local_nd_per_ms),
+            novelty=answer.novelty,
         )
 
     def _keep(self, output: dict[str, Any]) -> v.Digest:
@@ -170,7 +174,7 @@ class Effects:
 
     async def _call_remote(self, effect: c.CallRemote) -> c.Command:
         task, live = self._task, self._task.live[effect.request.id]
-        ports, seconds = task.ports, self._seconds_left(live, "serve")
+        ports, seconds = task.ports, self._seconds_left(live)
         teacher = ports.teachers.named(effect.teacher)
         deadline = ports.clock.monotonic() + task.spec.deadline_s if live.settled else live.deadline
         outcome: c.RemoteOk | c.RemoteBad
@@ -178,7 +182,7 @@ class Effects:
             answer: RemoteAnswer = await teacher.desk.ask(
                 lambda reply: Call(question=live.question, deadline=deadline, reply=reply), seconds + GRACE_S
             )
-            outcome = self._examined(live, teacher, answer)
+            outcome = self._examined(live, teacher, answer, repeat=effect.repeat)
         except RemoteFailure as failure:
             outcome = c.RemoteBad(kind=failure.kind, reason=failure.message, cost_nd=failure.cost_nd)
         except UNREACHABLE as error:
@@ -194,16 +198,21 @@ class Effects:
             expired=expired,
         )
 
-    def _examined(self, live: Live, teacher: Teacher, answer: RemoteAnswer) -> c.RemoteOk | c.RemoteBad:
+    def _examined(
+        self, live: Live, teacher: Teacher, answer: RemoteAnswer, *, repeat: bool
+    ) -> c.RemoteOk | c.RemoteBad:
         """The validation gate holds for the remote too; what it turns down was paid for all the same."""
         reason = self._task.ports.validator(answer.output)
         if reason is not None:
             return c.RemoteBad(
                 kind="invalid", reason=f"the answer breaks the output schema: {reason}", cost_nd=answer.cost_nd
             )
-        if live.remote is None:  # of two hedged calls the first that answers is served
-            live.remote = answer.output
-        self._task.recent.append((live.request.id, answer.output))
+        if repeat:
+            live.repeat = answer.output
+        else:
+            self._task.recent.append((live.request.id, answer.output))
+            if live.remote is None:  # of two hedged calls the first that answers is served
+                live.remote = answer.output
         return c.RemoteOk(
             output=self._keep(answer.output),
             model=answer.model,

@@ -11,7 +11,8 @@ from apprentice_events.task_state import TaskState
 from . import commands as c
 from .decision import Decision
 from .pairs import compare, score_event
-from .serving import local_event, served_locally
+from .repeats import asks_twice, missed
+from .serving import local_event, served_locally, standing_in
 from .settings import TaskSettings
 
 PREDECESSOR_ROWS = 200
@@ -31,10 +32,11 @@ def reserved(state: TaskState, settings: TaskSettings, command: c.Reserved, now_
     request = command.request
     events: list[v.Event] = []
     attempt, teacher = command.reservation.attempt, f"{command.provider}/{command.model}"
-    effects: list[c.Effect] = [c.CallRemote(request=request, attempt=attempt, teacher=teacher)]
-    if settings.hedge_after_s is not None and attempt == 1 and command.purpose == "serve":
+    repeat, flight = command.purpose == "repeat", state.flights.get(request.id)
+    effects: list[c.Effect] = [c.CallRemote(request=request, attempt=attempt, teacher=teacher, repeat=repeat)]
+    awaited = command.purpose == "serve" or (flight is not None and flight.inline and not flight.over)
+    if settings.hedge_after_s is not None and attempt == 1 and awaited:
         effects.append(c.Hedge(request=request, attempt=attempt, after_s=settings.hedge_after_s))
-    flight = state.flights.get(request.id)
     comparing = flight is not None and flight.comparing
     if flight is None:
         if command.local is None:
@@ -62,6 +64,7 @@ def reserved(state: TaskState, settings: TaskSettings, command: c.Reserved, now_
             purpose=command.purpose,
             hedge=command.hedge,
             rival=rival,
+            repeat=not repeat and asks_twice(settings, request),
         )
     )
     return Decision(tuple(events), tuple(effects))
@@ -91,12 +94,19 @@ def reservation_refused(
     """No money: skip an audit, serve the local answer as degraded where that is configured, else refuse."""
     request, flight = command.request, state.flights.get(command.request.id)
     why = command.reason
+    if command.purpose == "repeat":
+        return Decision((missed(request, why),))
     if flight is not None and flight.calls:  # a hedge that finds no money or no teacher: the first call is still out
         return Decision()
     down = command.error == "RemoteUnavailable"
     fallback = settings.on_remote_down if down else settings.on_exhausted
     if command.purpose == "audit" and flight is not None:
-        return Decision((v.AuditMissed(request=request.id, turn=flight.turn, reason=why),))
+        audit = v.AuditMissed(request=request.id, turn=flight.turn, reason=why)
+        instead = standing_in(state, request, flight, now_ns)
+        if instead is not None:
+            return Decision((audit, instead), (c.Reply(request=request.id, by="local"),))
+        if flight.over:
+            return Decision((audit,))
     champion = state.versions.champion
     if flight is None and command.local is None and champion is not None and fallback == "local" and down:
         return Decision(effects=(c.AskLocal(request=request, version=champion, role="champion"),))  # then it asks again
@@ -120,7 +130,7 @@ def local_returned(state: TaskState, settings: TaskSettings, command: c.LocalRet
     if command.shadow:
         return _shadow(state.flights.get(request.id), command)
     if isinstance(outcome, c.LocalOk) and state.gate is not None and outcome.p_agree >= state.gate:
-        return _serve_above_gate(state, request, command.version, outcome, now_ns)
+        return _serve_above_gate(state, settings, request, command.version, outcome, now_ns)
     reserve = c.Reserve(request=request, attempt=1, purpose="serve", local=outcome, version=command.version)
     return Decision(effects=(reserve,))
 
@@ -189,7 +199,9 @@ def _why_escalated(state: TaskState, local: c.LocalOk | c.LocalBad) -> str:
     return f"p_agree {local.p_agree:.3f} lies under the gate {state.gate:g}: the remote answers"
 
 
-def _local_first(state: TaskState, request: c.Request, version: str, reason: str, *, audit: bool) -> list[v.Event]:
+def _local_first(
+    state: TaskState, request: c.Request, version: str, reason: str, *, audit: bool, inline: bool = False
+) -> list[v.Event]:
     return [
         _received(request),
         v.RequestRouted(
@@ -202,6 +214,7 @@ def _local_first(state: TaskState, request: c.Request, version: str, reason: str
             audit=audit,
             version=version,
             gate=state.gate,
+            inline=inline,
         ),
     ]
 
@@ -209,13 +222,20 @@ def _local_first(state: TaskState, request: c.Request, version: str, reason: str
 # ---------------------------------------------------------------- serving
 
 
-def _serve_above_gate(state: TaskState, request: c.Request, version: str, answer: c.LocalOk, now_ns: int) -> Decision:
+def _serve_above_gate(
+    state: TaskState, settings: TaskSettings, request: c.Request, version: str, answer: c.LocalOk, now_ns: int
+) -> Decision:
     audit = request.coin < state.rate
-    coin = "audited beside the answer" if audit else "not audited"
+    inline = audit and settings.audit == "inline"
+    does = "the local model answers, audited beside the answer" if audit else "the local model answers, not audited"
+    if inline:
+        does = "audited before the answer, so the remote answers"
     clears = f"p_agree {answer.p_agree:.3f} clears the gate {state.gate:g}"
-    reason = f"{clears}: the local model answers, {coin} (rate {state.rate:.3f})"
-    events = _local_first(state, request, version, reason, audit=audit)
+    reason = f"{clears}: {does} (rate {state.rate:.3f})"
+    events = _local_first(state, request, version, reason, audit=audit, inline=inline)
     events.append(local_event(request.id, version, answer))
+    if inline:
+        return Decision(tuple(events), (c.Reserve(request=request, attempt=1, purpose="audit"),))
     events.append(served_locally(state, request, answer, None, now_ns))
     effects: list[c.Effect] = [c.Reply(request=request.id, by="local")]
     if audit:

@@ -51,6 +51,7 @@ class Live:
         "pending",
         "question",
         "remote",
+        "repeat",
         "replies",
         "request",
         "rival",
@@ -69,6 +70,8 @@ class Live:
         self.local: JsonObject | None = None
         self.rival: JsonObject | None = None
         self.remote: JsonObject | None = None
+        self.repeat: JsonObject | None = None
+        """The same teacher's answer to the same question, asked a second time."""
         self.pending = 0
         """Effects under way for it."""
         self.tried: set[str] = set()

@@ -7,7 +7,8 @@ from apprentice_events.task_state import TaskState
 from . import commands as c
 from .decision import Decision
 from .pairs import DISAGREEMENTS, compare
-from .serving import latency_ms, served_locally
+from .repeats import ask_again, repeat_ended
+from .serving import latency_ms, served_locally, standing_in
 from .settings import TaskSettings
 
 OUTAGES = frozenset({"unavailable", "rate_limited", "timeout", "interrupted", "auth", "spend_limit"})
@@ -24,6 +25,8 @@ _PUBLIC_ERROR = {
 def remote_returned(state: TaskState, settings: TaskSettings, command: c.RemoteReturned, now_ns: int) -> Decision:
     """The paid call is over: settle, serve or fail, and compare where a comparison is due."""
     flight = state.flights[command.request.id]
+    if command.attempt == flight.repeat_attempt:
+        return _repeated(flight, command)
     if isinstance(command.outcome, c.RemoteOk):
         return _remote_ok(state, flight, command, command.outcome, now_ns)
     return _remote_bad(state, settings, flight, command, command.outcome, now_ns)
@@ -33,18 +36,7 @@ def _remote_ok(
     state: TaskState, flight: Flight, command: c.RemoteReturned, answer: c.RemoteOk, now_ns: int
 ) -> Decision:
     request = command.request
-    events: list[v.Event] = [
-        v.RemoteAnswered(
-            request=request.id,
-            attempt=command.attempt,
-            model=answer.model,
-            output=answer.output,
-            cost_nd=answer.cost_nd,
-            usage=answer.usage,
-            latency_ms=answer.latency_ms,
-            provider=command.teacher,
-        ),
-    ]
+    events: list[v.Event] = [_answered(command, answer)]
     if flight.remote is not None:  # the slower of two hedged calls
         return Decision((*events, _settle(flight, request.id, command.attempt, answer.cost_nd)))
     effects: list[c.Effect] = []
@@ -56,7 +48,28 @@ def _remote_ok(
     events.append(_example(request.id, flight, command.teacher, answer))
     events += compared.events
     events.append(_settle(flight, request.id, command.attempt, answer.cost_nd))
-    return Decision(tuple(events), (*effects, *compared.effects))
+    return Decision(tuple(events), (*effects, *compared.effects, *ask_again(flight, command)))
+
+
+def _repeated(flight: Flight, command: c.RemoteReturned) -> Decision:
+    outcome = command.outcome
+    answered = (_answered(command, outcome),) if isinstance(outcome, c.RemoteOk) else ()
+    events, effects = repeat_ended(flight, command)
+    settled = _settle(flight, command.request.id, command.attempt, outcome.cost_nd)
+    return Decision((*answered, *events, settled), effects)
+
+
+def _answered(command: c.RemoteReturned, answer: c.RemoteOk) -> v.RemoteAnswered:
+    return v.RemoteAnswered(
+        request=command.request.id,
+        attempt=command.attempt,
+        model=answer.model,
+        output=answer.output,
+        cost_nd=answer.cost_nd,
+        usage=answer.usage,
+        latency_ms=answer.latency_ms,
+        provider=command.teacher,
+    )
 
 
 def _example(request: str, flight: Flight, teacher: str, answer: c.RemoteOk) -> v.Event:
@@ -92,7 +105,7 @@ def _remote_bad(
     if others_out or flight.remote is not None:
         return Decision((failed, settled))
     if again:
-        purpose: c.Purpose = "audit" if flight.over else "serve"
+        purpose: c.Purpose = "audit" if flight.over or flight.inline else "serve"
         reserve = c.Reserve(request=request, attempt=command.attempt + 1, purpose=purpose)
         return Decision((failed, settled), (reserve,))
     events: list[v.Event] = [failed]
@@ -115,6 +128,9 @@ def _may_ask_again(settings: TaskSettings, command: c.RemoteReturned, bad: c.Rem
 def _without_remote(
     state: TaskState, settings: TaskSettings, flight: Flight, request: c.Request, bad: c.RemoteBad, now_ns: int
 ) -> tuple[v.Event, c.Effect]:
+    instead = standing_in(state, request, flight, now_ns)
+    if instead is not None:
+        return instead, c.Reply(request=request.id, by="local")
     local = flight.local
     if settings.on_remote_down == "local" and bad.kind in OUTAGES and local is not None and local.output is not None:
         answer = c.LocalOk(output=local.output, p_agree=local.p_agree, latency_ms=0.0)

@@ -42,9 +42,10 @@ def miss(request: c.Request, flight: Flight, reason: str) -> Decision:
 def score_event(
     request: str, flight: Flight, score: float, chance: float, rival_score: float | None, local: Answer | None = None
 ) -> v.RemoteScored:
-    """The event of a comparison; ``local`` where the flight has not folded the local answer yet."""
-    local = local if local is not None else flight.local
+    """The event of a comparison; ``local`` is given where the remote gave no answer, and may not be folded yet."""
+    unanswered, local = local is not None, local if local is not None else flight.local
     assert local is not None
+    by_local = flight.served == "local" or (flight.inline and unanswered)
     return v.RemoteScored(
         request=request,
         turn=flight.turn,
@@ -52,9 +53,15 @@ def score_event(
         score=score,
         chance=chance,
         p_agree=local.p_agree,
-        audit_probability=flight.audit_probability if flight.served == "local" else 1.0,
-        served="local" if flight.served == "local" else "remote",
+        audit_probability=bought_with(flight),
+        served="local" if by_local else "remote",
         challenger_version=flight.rival.version if flight.rival is not None and rival_score is not None else None,
         challenger_score=rival_score,
         tags=flight.tags,
+        inline=flight.inline,
     )
+
+
+def bought_with(flight: Flight) -> float:
+    """The probability with which the remote was bound to be asked: the audit rate above the gate, else 1."""
+    return flight.audit_probability if flight.served == "local" or flight.inline else 1.0

@@ -152,6 +152,8 @@ class LocalAnswer(msgspec.Struct, frozen=True, kw_only=True):
     p_agree: float
     """Calibrated probability, in [0, 1], that the remote would give an equivalent answer."""
     latency_ms: float
+    novelty: float | None = None
+    """Share of the training inputs that lie closer to another one than this input does to any; None: not known."""
 
 
 class LocalFailure(Exception):

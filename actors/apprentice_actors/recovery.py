@@ -21,7 +21,7 @@ def recover(state: TaskState) -> Decision:
             v.BudgetSettled(request=request, attempt=attempt, amount_nd=reserved, reserved_nd=reserved)
             for attempt, reserved in flight.calls.items()
         ]
-        over = flight.over and not flight.comparing
+        over = flight.over and not flight.comparing and not flight.repeating
         if not (flight.calling and over):  # settling such a flight closes it already
             reason = "the process ended while the request was under way"
             events.append(v.RequestRecovered(request=request, charged_nd=charged, reason=reason))

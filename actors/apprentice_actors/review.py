@@ -11,7 +11,7 @@ from apprentice_events import vocabulary as v
 from apprentice_events.task_state import TaskState
 
 from . import commands as c
-from .alerts import alert, watch_audits, watch_licences, watch_shadow
+from .alerts import alert, watch_audits, watch_inputs, watch_licences, watch_self_agreement, watch_shadow
 from .decision import NOTHING, Decision
 from .epochs import restarted
 from .erasing import watch_erased
@@ -178,11 +178,15 @@ def _graduate(state: TaskState, found: Correlation, settings: TaskSettings) -> D
     kind = "correlation" if found.corrected else "agreement (standing in for correlation)"
     reason = (
         f"{kind} {found.value:.3f}, at least {found.lower:.3f}, is over {settings.phase2_to_phase3:g}, "
-        f"and {len(state.certified)} gate steps are certified"
+        f"and {_steps(len(state.certified))} certified"
     )
     cleared = (v.AlertCleared(alert="quality"),) if "quality" in state.alerts else ()
     opened = v.GateChanged(before=None, after=gate, reason="the tightest certified step")
     return Decision((*_to(state, "steady_state", reason).events, opened, *cleared))
+
+
+def _steps(count: int) -> str:
+    return "1 gate step is" if count == 1 else f"{count} gate steps are"
 
 
 def _to(state: TaskState, phase: v.Phase, reason: str) -> Decision:
@@ -331,6 +335,8 @@ RULES: tuple[Rule, ...] = (
     heed_drift,
     heed_emergency,
     judge_rival,
+    watch_self_agreement,
+    watch_inputs,
     issue_certificates,
     renew_evidence,
     move_phase,

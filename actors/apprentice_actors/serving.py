@@ -1,6 +1,7 @@
 """What is said of an answer that is served, and of what a local version said. Pure."""
 
 from apprentice_events import vocabulary as v
+from apprentice_events.flights import Flight
 from apprentice_events.task_state import TaskState
 
 from . import commands as c
@@ -29,6 +30,17 @@ def served_locally(
     )
 
 
+def standing_in(state: TaskState, request: c.Request, flight: Flight, now_ns: int) -> v.ResponseServed | None:
+    """The local answer of a caller who waited for an audit in vain; None where the gate does not let it through."""
+    local = flight.local
+    if not flight.inline or flight.over or local is None or local.output is None:
+        return None
+    if state.gate is None or local.p_agree < state.gate:
+        return None
+    answer = c.LocalOk(output=local.output, p_agree=local.p_agree, latency_ms=0.0)
+    return served_locally(state, request, answer, None, now_ns)
+
+
 def local_event(
     request: str, version: str, outcome: c.LocalOk | c.LocalBad, *, challenger: bool = False, shadow: bool = False
 ) -> v.Event:
@@ -43,6 +55,7 @@ def local_event(
             challenger=challenger,
             shadow=shadow,
             cost_nd=outcome.cost_nd,
+            novelty=outcome.novelty,
         )
     kind = v.LocalFailed if outcome.kind == "failed" else v.LocalRejected
     return kind(request=request, version=version, reason=outcome.reason, challenger=challenger, shadow=shadow)

@@ -50,6 +50,10 @@ class TaskSettings(msgspec.Struct, frozen=True, kw_only=True):
 class Cap(msgspec.Struct, frozen=True, kw_only=True):
     """A spending limit of a calendar window, over everything (``task`` None) or one task."""
 
+    audit: Literal["background", "inline"] = "background"
+    """Whether an audit runs beside the local answer, or the caller waits for it and gets the remote's."""
+    self_agreement_rate: float = 0.0
+    """Share of remote answers that are asked for a second time."""
     window: Literal["day", "week", "month"]
     limit_nd: int
     task: str | None = None

@@ -65,6 +65,11 @@ class Teachers:
                 return teacher
         return weighty[-1]
 
+    def again(self, name: str) -> Teacher | None:
+        """The teacher of this name for one more call; None while its circuit is open."""
+        teacher = self._by_name[name]
+        return teacher if teacher.breaker.allows(self._clock.monotonic()) else None
+
     def others(self, tried: Collection[str]) -> int:
         """How many untried ones could be asked now."""
         now = self._clock.monotonic()

@@ -50,6 +50,18 @@ class Flight(msgspec.Struct, kw_only=True):
     over: bool = False
     """The caller has an answer or an error."""
 
+    def intended(self, event: v.RemoteCallIntended, teacher: str) -> None:
+        """A paid call to ``teacher`` is about to be made."""
+        self.attempt = event.attempt
+        self.calls.setdefault(event.attempt, 0)
+        self.asked[event.attempt] = teacher
+        if event.purpose == "repeat":
+            self.repeat_attempt = event.attempt
+        else:
+            self.repeat = event.repeat
+        if event.rival is not None:
+            self.rival_asked = event.rival
+
     @property
     def calling(self) -> bool:
         """Whether a paid call is under way."""

@@ -125,17 +125,8 @@ def _close_if_over(state: TaskState, request: str, flight: Flight) -> None:
 def _intended(state: TaskState, event: v.RemoteCallIntended, time_ns: int) -> None:
     state.counters.remote_calls += 1
     name = f"{event.provider}/{event.model}"
-    flight = state.flights[event.request]
-    flight.attempt = event.attempt
-    flight.calls.setdefault(event.attempt, 0)
-    flight.asked[event.attempt] = name
+    state.flights[event.request].intended(event, name)
     state.teachers.of(name).calls += 1
-    if event.purpose == "repeat":
-        flight.repeat_attempt = event.attempt
-    else:
-        flight.repeat = event.repeat
-    if event.rival is not None:
-        flight.rival_asked = event.rival
 
 
 def _remote_answered(state: TaskState, event: v.RemoteAnswered, time_ns: int) -> None:
