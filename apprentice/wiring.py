@@ -115,6 +115,7 @@ def task_settings(config: Config, task: TaskConfig) -> TaskSettings:
         detect_drop=sampling.detect.drop if sampling.detect is not None else None,
         detect_within=sampling.detect.within if sampling.detect is not None else None,
         false_alarm_every=sampling.false_alarm_every,
+        self_agreement_rate=sampling.self_agreement_rate,
         classes=_classes(task),
         batch=config.local.fine_tune_batch_size,
         holdout_share=task.holdout_share,
@@ -127,6 +128,7 @@ def task_settings(config: Config, task: TaskConfig) -> TaskSettings:
         pacing=config.budget.pacing,
         coaching_budget_nd=_coaching_budget(config),
     )
+        audit=task.audit,
 
 
 def _classes(task: TaskConfig) -> int | None:

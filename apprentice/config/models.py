@@ -184,6 +184,11 @@ class SamplingConfig(Section):
     trend_sensitivity: Share = Field(0.05, description="Change of the target share that is acted on.")
     detect: DetectConfig | None = Field(None, description="A drop to notice; raises the floor to what that takes.")
     false_alarm_every: Count = Field(1000, description="Audits per false alarm of the drift detectors, on average.")
+    self_agreement_rate: Share = Field(
+        0.0,
+        description="Share of remote answers that are paid for a second time, to measure how far the remote model agrees "
+        "with itself; 0.01 is enough for most.",
+    )
 
 
 class BudgetConfig(Section):

@@ -151,6 +151,11 @@ class TaskConfig(Section):
     deadline_s: Seconds = Field(60.0, description="Seconds after which a request fails.")
     max_in_flight: Count = Field(1000, description="Requests under way at once; more are refused as overload.")
     max_output_tokens: Count = Field(1024, description="Longest answer of the remote model, in tokens.")
+    audit: Literal["background", "inline"] = Field(
+        "background",
+        description="Whether an audited local answer is served at once and compared later, or the caller waits for the "
+        "remote answer and gets that (the local one if none comes).",
+    )
     on_exhausted: Fallback = Field(
         "reject", description="With a cap reached: reject, or serve uncertified local answers marked as degraded."
     )
