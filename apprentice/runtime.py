@@ -19,6 +19,7 @@ from apprentice.public_errors import public_denial, public_log_error
 from apprentice.purse import start_treasury
 from apprentice.results import Explanation, Report, Result, Status
 from apprentice.schema import ANY_OBJECT
+from apprentice.standing import start_local, start_trainer, start_watches
 from apprentice.teaching import start_teachers
 from apprentice.training.dataset import LogDatasets
 from apprentice.wiring import (
@@ -36,15 +37,12 @@ from apprentice_actors import commands as c
 from apprentice_actors.actor import ActorRef, ActorStopped, Reply
 from apprentice_actors.herald import Announce, Herald, announce
 from apprentice_actors.live import RequestDenied, Served, SubmitRequest
-from apprentice_actors.local import LocalDesk, LocalMessage
 from apprentice_actors.mailbox import MailboxClosed, MailboxFull
 from apprentice_actors.policy.holdout import held_out
 from apprentice_actors.ports import Evaluator, JsonObject
 from apprentice_actors.supervision import RestartPolicy, Supervisor
 from apprentice_actors.task import Person, TaskMessage, TaskPorts, TaskSupervisor
 from apprentice_actors.teachers import Teachers
-from apprentice_actors.trainer import Train, TrainerDesk
-from apprentice_actors.watching import watch
 from apprentice_events import errors as log_errors
 from apprentice_events import vocabulary as v
 from apprentice_events.bodies import Body, encode_json, make_body
@@ -82,7 +80,7 @@ class Runtime:
         self._down: dict[str, Exception] = {}
         self._herald: ActorRef[Announce] | None = None
         self._teachers: Teachers | None = None
-        self._watch: asyncio.Task[None] | None = None
+        self._watches: list[asyncio.Task[None]] = []
         self._closed = False
 
     @classmethod
@@ -256,12 +254,7 @@ class Runtime:
         self._herald = herald
         treasury = start_treasury(scope, parts, self._spend, self._purse, herald, self._tell_one)
         teachers = self._teachers = start_teachers(scope, parts)
-        local: ActorRef[LocalMessage] = scope.start(
-            "local", lambda ref: LocalDesk(ref, model=parts.local), capacity=100_000
-        )
-        trainer: ActorRef[Train] = scope.start(
-            "trainer", lambda ref: TrainerDesk(ref, trainer=parts.trainer), policy=RestartPolicy(shutdown_s=0.2)
-        )
+        local, trainer = start_local(scope, parts), start_trainer(scope, parts, self.config)
         datasets = LogDatasets(parts.log, parts.redact)
         for task in self.config.tasks:
             ports = TaskPorts(
@@ -283,8 +276,7 @@ class Runtime:
             )
         for name, ref in self._refs.items():
             await self._started_task(name, ref)
-        if parts.notices:
-            self._watch = asyncio.create_task(watch(parts.notices, self._tell_all, parts.clock))
+        self._watches = start_watches(parts, self.config, self._supervisors, self._tell_one, self._tell_all)
 
     def _make_task(self, task: TaskConfig, ports: TaskPorts, ref: ActorRef[TaskMessage]) -> TaskSupervisor:
         made = TaskSupervisor(ref, spec=task_spec(self.config, task), ports=ports)
@@ -312,9 +304,9 @@ class Runtime:
             return
         self._closed = True
         parts = self._parts
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
+        for watch in self._watches:
+            watch.cancel()
+        await asyncio.gather(*self._watches, return_exceptions=True)
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(parts.log.close)
             stack.push_async_callback(note_quietly, parts.log, parts.clock, v.RuntimeStopped(reason=reason))

@@ -98,7 +98,7 @@ def dollars(amount_nd: int) -> str:
 
 def task_settings(config: Config, task: TaskConfig) -> TaskSettings:
     """The rules of judgement of one task."""
-    thresholds, sampling = task.confidence_thresholds, config.sampling
+    thresholds, sampling, triggers = task.confidence_thresholds, config.sampling, config.local.triggers
     return TaskSettings(
         task=task.name,
         phase1_to_phase2=thresholds.phase1_to_phase2,
@@ -118,17 +118,22 @@ def task_settings(config: Config, task: TaskConfig) -> TaskSettings:
         self_agreement_rate=sampling.self_agreement_rate,
         classes=_classes(task),
         batch=config.local.fine_tune_batch_size,
+        cron=triggers.cron,
+        zone=config.budget.timezone,
+        max_wait_s=triggers.max_wait_hours * 3600 if triggers.max_wait_hours is not None else None,
+        quality_drop=triggers.quality_drop,
+        cooldown_s=triggers.cooldown_minutes * 60,
         holdout_share=task.holdout_share,
         must_pass=task.must_pass_tags,
         keep_versions=config.local.keep_versions,
         on_exhausted=task.on_exhausted,
         on_remote_down=task.on_remote_down,
+        audit=task.audit,
         hedge_after_s=config.remote.hedge_after_s,
         licences=tuple((teacher_name(each), each.distillation) for each in config.remote.providers),
         pacing=config.budget.pacing,
         coaching_budget_nd=_coaching_budget(config),
     )
-        audit=task.audit,
 
 
 def _classes(task: TaskConfig) -> int | None:

@@ -248,6 +248,10 @@ class Review(msgspec.Struct, frozen=True, kw_only=True):
     """Look at the standing rules again (sent at start and after a changed configuration)."""
 
 
+class TimePassed(msgspec.Struct, frozen=True, kw_only=True):
+    """The clock moved on, and by it something may have become due."""
+
+
 class TeacherNoticed(msgspec.Struct, frozen=True, kw_only=True):
     """A provider's model list was read: what it announces about a teacher, None for nothing."""
 
@@ -275,7 +279,7 @@ type RequestCommand = (
 )
 type TrainingCommand = TrainingBegan | TrainingMoved | TrainingDone | TrainingBroke | ValidationDone | ValidationBroke
 type PersonCommand = CorrectionGiven | FeedbackGiven | OperatorAsked | EraseAsked | Review
-type WorldCommand = TeacherNoticed | Paced
+type WorldCommand = TimePassed | TeacherNoticed | Paced
 type Command = RequestCommand | TrainingCommand | PersonCommand | WorldCommand
 
 
@@ -291,12 +295,12 @@ class Reserve(msgspec.Struct, frozen=True, kw_only=True):
     hedge: bool = False
     local: LocalOk | LocalBad | None = None
     version: str | None = None
+    teacher: str | None = None
+    """Who must be asked; None: whoever is next."""
 
 
 class AskLocal(msgspec.Struct, frozen=True, kw_only=True):
     """Ask a local version; in the shadow where the remote answers the caller whatever it says."""
-    teacher: str | None = None
-    """Who must be asked; None: whoever is next."""
 
     request: Request
     version: str
@@ -310,11 +314,11 @@ class CallRemote(msgspec.Struct, frozen=True, kw_only=True):
     request: Request
     attempt: int
     teacher: str
+    repeat: bool = False
 
 
 class Hedge(msgspec.Struct, frozen=True, kw_only=True):
     """Come back after ``after_s`` seconds and see whether the call has answered."""
-    repeat: bool = False
 
     request: Request
     attempt: int
@@ -327,16 +331,16 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     request: Request
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """Give the caller the answer of ``by``."""
-
-    request: str
 class ScoreRepeat(msgspec.Struct, frozen=True, kw_only=True):
     """Have the evaluator compare the teacher's two answers."""
 
     request: Request
 
 
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """Give the caller the answer of ``by``."""
+
+    request: str
     by: Literal["remote", "local"]
 
 
@@ -383,11 +387,11 @@ type Effect = (
     | CallRemote
     | Hedge
     | Score
+    | ScoreRepeat
     | Reply
     | ReplyError
     | StartTraining
     | Validate
-    | ScoreRepeat
     | LoadVersion
     | DropVersion
 )

@@ -40,6 +40,7 @@ _TABLE: dict[type[Any], Decide] = {
     c.CorrectionGiven: lessons.correction_given,
     c.FeedbackGiven: lessons.feedback_given,
     c.OperatorAsked: lessons.operator_asked,
+    c.TimePassed: lessons.time_passed,
     c.EraseAsked: erasing.erase_asked,
     c.TeacherNoticed: tidings.teacher_noticed,
     c.Paced: tidings.paced,

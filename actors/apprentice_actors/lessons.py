@@ -1,5 +1,7 @@
 """The decisions about training and versions: what follows when a job, a validation or a person reports. Pure."""
 
+from typing import Literal
+
 from apprentice_events import vocabulary as v
 from apprentice_events.task_state import TaskState
 
@@ -7,10 +9,22 @@ from . import commands as c
 from .decision import NOTHING, Decision
 from .epochs import restarted
 from .policy.promotion import judge_held_out
+from .policy.triggers import STRIKES, Cause, due
 from .settings import TaskSettings
 
-STRIKES = 3
-"""Failed trainings in a row after which nothing is trained until a person asks."""
+
+def begin_training(state: TaskState, settings: TaskSettings, now_ns: int) -> Decision:
+    """Train, where that is due."""
+    cause = due(state, settings, now_ns)
+    if cause is None:
+        return NOTHING
+    event, effect = trigger(state, cause)
+    return Decision((event,), (effect,))
+
+
+def time_passed(state: TaskState, settings: TaskSettings, command: c.TimePassed, now_ns: int) -> Decision:
+    """Nothing happened but time: a schedule or a wait may have come to its end."""
+    return begin_training(state, settings, now_ns)
 
 
 def training_began(state: TaskState, settings: TaskSettings, command: c.TrainingBegan, now_ns: int) -> Decision:
@@ -153,7 +167,7 @@ def _under_way(state: TaskState, job: str) -> bool:
     return state.versions.job is not None and state.versions.job.job == job
 
 
-def trigger(state: TaskState, cause: str) -> tuple[v.TrainingTriggered, c.StartTraining]:
+def trigger(state: TaskState, cause: Cause | Literal["manual"]) -> tuple[v.TrainingTriggered, c.StartTraining]:
     """The event and the effect of a new training job; version numbers are never used twice."""
     number = state.versions.made + 1
     version, job = f"{state.task}@v{number}", f"{state.task}/job-{number}"
@@ -162,7 +176,7 @@ def trigger(state: TaskState, cause: str) -> tuple[v.TrainingTriggered, c.StartT
         job=job,
         version=version,
         parent=parent,
-        cause=cause,  # type: ignore[arg-type]  # callers pass literals of the event's own type
+        cause=cause,
         examples=state.collected,
     )
     return event, c.StartTraining(job=job, version=version, parent=parent)

@@ -15,7 +15,7 @@ from .alerts import alert, watch_audits, watch_inputs, watch_licences, watch_sel
 from .decision import NOTHING, Decision
 from .epochs import restarted
 from .erasing import watch_erased
-from .lessons import STRIKES, trigger
+from .lessons import begin_training
 from .policy.burst import worthwhile
 from .policy.certificate import certificates, log_wealths
 from .policy.correlation import Correlation, correlation, wilson, window
@@ -297,20 +297,8 @@ def judge_rival(state: TaskState, settings: TaskSettings) -> Decision:
 
 
 def trigger_training(state: TaskState, settings: TaskSettings) -> Decision:
-    """Train when enough new examples are there and nothing is under way; while coaching, on a quarter of a batch."""
-    versions = state.versions
-    busy = versions.job is not None or versions.candidate is not None
-    undecided = versions.rival is not None and versions.rival_role == "challenger"
-    if busy or undecided or versions.failures_in_a_row >= STRIKES:
-        return NOTHING
-    first = versions.champion is None and versions.trained_examples == 0
-    fresh = state.collected - max(versions.trained_examples, versions.failed_at)
-    needed = settings.phase1_to_phase2 if first and versions.failed_at == 0 else settings.batch
-    coaching = state.coaching is not None and not first
-    if fresh < (max(1, settings.batch // 4) if coaching else needed):
-        return NOTHING
-    event, effect = trigger(state, "first" if first else "coaching" if coaching else "batch")
-    return Decision((event,), (effect,))
+    """Train when it is due as of the last event; what time alone brings about is looked at when it passes."""
+    return begin_training(state, settings, state.time_ns)
 
 
 def retire_versions(state: TaskState, settings: TaskSettings) -> Decision:
@@ -335,8 +323,6 @@ RULES: tuple[Rule, ...] = (
     heed_drift,
     heed_emergency,
     judge_rival,
-    watch_self_agreement,
-    watch_inputs,
     issue_certificates,
     renew_evidence,
     move_phase,
@@ -349,5 +335,7 @@ RULES: tuple[Rule, ...] = (
     watch_licences,
     watch_teachers,
     watch_shadow,
+    watch_self_agreement,
+    watch_inputs,
     watch_erased,
 )

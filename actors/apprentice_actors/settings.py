@@ -28,6 +28,15 @@ class TaskSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Number of classes where the compared output is one categorical field; None where it is not known."""
     batch: int = 100
     """New examples per later training."""
+    cron: str | None = None
+    """When to train on whatever is new, as a cron expression in ``zone``; None: by no calendar."""
+    zone: str = "UTC"
+    max_wait_s: float | None = None
+    """The longest that a new example waits to be trained on; None: for its batch."""
+    quality_drop: bool = True
+    """Whether coaching trains on a part of a batch."""
+    cooldown_s: float = 0.0
+    """The least time between the triggers of two trainings; what a person asks for does not wait."""
     holdout_share: float = 0.2
     must_pass: tuple[str, ...] = ()
     """Tags on which a new version may lose nothing."""
@@ -41,6 +50,10 @@ class TaskSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: int = 2
     """Paid attempts per request: a call that broke after it was sent is charged in full and asked once more."""
     missed_in_a_row: int = 20
+    audit: Literal["background", "inline"] = "background"
+    """Whether an audit runs beside the local answer, or the caller waits for it and gets the remote's."""
+    self_agreement_rate: float = 0.0
+    """Share of remote answers that are asked for a second time."""
     pacing: bool = False
     """Whether audits above the floor slow down when a cap's money runs ahead of its time."""
     coaching_budget_nd: int | None = None
@@ -50,10 +63,6 @@ class TaskSettings(msgspec.Struct, frozen=True, kw_only=True):
 class Cap(msgspec.Struct, frozen=True, kw_only=True):
     """A spending limit of a calendar window, over everything (``task`` None) or one task."""
 
-    audit: Literal["background", "inline"] = "background"
-    """Whether an audit runs beside the local answer, or the caller waits for it and gets the remote's."""
-    self_agreement_rate: float = 0.0
-    """Share of remote answers that are asked for a second time."""
     window: Literal["day", "week", "month"]
     limit_nd: int
     task: str | None = None

@@ -1,7 +1,7 @@
-"""Keeping an eye on the teachers: once a day their providers' model lists are asked what is to become of them."""
+"""Keeping an eye on what changes by itself: the teachers, once a day by their providers' model lists, and the time."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from . import commands as c
@@ -10,6 +10,7 @@ from .ports import Clock, ModelNotices, NoticeUnknown
 logger = logging.getLogger(__name__)
 
 DAY_S = 86_400.0
+MINUTE_NS = 60 * 10**9
 
 
 async def watch(
@@ -28,3 +29,19 @@ async def watch(
             except Exception as error:  # a defect in one reader must not end the watch over the others
                 logger.error("asking about %s failed: %s", name, type(error).__name__)  # its words may hold a key
         await clock.sleep(DAY_S)
+
+
+async def remind(
+    tasks: Mapping[str, Callable[[int], bool]], tell: Callable[[str, c.TimePassed], object], clock: Clock
+) -> NoReturn:
+    """At every full minute ``tell`` those tasks that time has brought something for. To be cancelled.
+
+    ``tasks`` says by name whether something is due at a moment (UTC ns). Nothing is remembered here: a task that was
+    too busy to listen is told again a minute later, and after a restart the first minute finds what was missed.
+    """
+    while True:
+        await clock.sleep((MINUTE_NS - clock.now_ns() % MINUTE_NS) / 1e9)
+        now_ns = clock.now_ns()
+        for name, due in tasks.items():
+            if due(now_ns):
+                tell(name, c.TimePassed())

@@ -6,7 +6,22 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from apprentice.config.types import Count, Findings, PositiveShare, Rate, Seconds, Section, Share, Text, Url, Where
+from apprentice.config.types import (
+    Count,
+    Cron,
+    Findings,
+    Hours,
+    Minutes,
+    Pause,
+    PositiveShare,
+    Rate,
+    Seconds,
+    Section,
+    Share,
+    Text,
+    Url,
+    Where,
+)
 
 BackendName = Literal["embedded", "vllm", "ollama", "llama_cpp", "transformers", "openai"]
 FineTuneBackendName = Literal["embedded", "lora", "unsloth", "axolotl", "huggingface", "openai"]
@@ -72,7 +87,7 @@ class TrainingConfig(Section):
     learning_rate: PositiveShare = Field(2e-4, description="Highest learning rate; it warms up and falls as a cosine.")
     epochs: Count = Field(3, description="Passes over the examples.")
     max_steps: Count | None = Field(None, description="Most optimizer steps; a hard cap.")
-    max_minutes: Seconds = Field(120.0, description="Longest training, in minutes; a hard cap.")
+    max_minutes: Minutes = Field(120.0, description="Longest training, in minutes; a hard cap.")
     stuck_after_s: Seconds = Field(900.0, description="Seconds without a sign of life after which a job is stopped.")
     batch_size: Count = Field(8, description="Sequences per process and step.")
     gradient_accumulation: Count = Field(1, description="Steps whose gradients are summed before the weights change.")
@@ -111,12 +126,16 @@ class TrainingConfig(Section):
 class TriggersConfig(Section):
     """When versions are trained, beside `fine_tune_batch_size`. There must always be new examples."""
 
-    cron: Text | None = Field(None, description="A cron expression, such as `0 3 * * *`, in the time zone below.")
-    max_wait_hours: Seconds | None = Field(
+    cron: Cron | None = Field(
+        None, description="When to train on whatever is new, in the time zone of the budget; missed times are made up."
+    )
+    max_wait_hours: Hours | None = Field(
         None, description="Hours after which the first new example is trained on even if the batch is not full."
     )
     quality_drop: bool = Field(True, description="Whether coaching triggers a training on a quarter of a batch.")
-    cooldown_minutes: float = Field(0.0, ge=0.0, description="Minutes between the starts of two trainings, at least.")
+    cooldown_minutes: Pause = Field(
+        0.0, description="Least minutes between the triggers of two trainings; what an operator asks for does not wait."
+    )
 
 
 class LocalConfig(Section):

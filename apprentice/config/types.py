@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from apprentice.notation import nearest
 from apprentice.schema import Schema
+from apprentice_actors.policy.triggers import cron_problem
 
 type Where = tuple[str | int, ...]
 
@@ -53,6 +54,13 @@ def _time_zone(value: str) -> str:
     return value
 
 
+def _cron(value: str) -> str:
+    problem = cron_problem(value)
+    if problem is not None:
+        raise Findings([((), f"`{value}` {problem}; write for example `0 3 * * *` for every night at three")])
+    return value
+
+
 def _everywhere(value: Any) -> Any:
     """One tolerance for all fields is kept under ``*``."""
     return value if isinstance(value, Mapping) else {"*": value}
@@ -79,6 +87,9 @@ Dotted = Annotated[
     Wants("a function as `package.module:function`"),
 ]
 TimeZone = Annotated[str, AfterValidator(_time_zone), Wants("a time zone such as `UTC` or `Europe/Berlin`")]
+Cron = Annotated[
+    str, AfterValidator(_cron), Wants("a cron expression: minute, hour, day of month, month, day of week")
+]
 
 Count = Annotated[int, BeforeValidator(_number), Field(ge=1), Wants("a whole number of at least 1")]
 Share = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1), Wants("a number from 0 to 1")]
@@ -87,6 +98,15 @@ InnerShare = Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1), Wants
 HalfShare = Annotated[float, BeforeValidator(_number), Field(gt=0, le=0.5), Wants("a number above 0 and up to 0.5")]
 Seconds = Annotated[
     float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False), Wants("a number of seconds above 0")
+]
+Hours = Annotated[
+    float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False), Wants("a number of hours above 0")
+]
+Minutes = Annotated[
+    float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False), Wants("a number of minutes above 0")
+]
+Pause = Annotated[
+    float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False), Wants("a number of minutes of at least 0")
 ]
 Weight = Annotated[float, BeforeValidator(_number), Field(gt=0, le=1e6), Wants("a number above 0 and up to 1000000")]
 Money = Annotated[

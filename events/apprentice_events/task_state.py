@@ -23,6 +23,8 @@ class TaskState(msgspec.Struct, kw_only=True):
     """The fold of one task's stream."""
 
     task: str
+    time_ns: int = 0
+    """When the last event happened: the time of the rules that look at nothing but the state."""
     phase: v.Phase = "cold_start"
     phase_since_ns: int = 0
     rate: float = 1.0
@@ -247,6 +249,7 @@ def _collected(state: TaskState, event: v.ExampleCollected, time_ns: int) -> Non
         state.holdout += 1
     else:
         state.examples += 1
+        state.versions.example_came(time_ns)
 
 
 def _withheld(state: TaskState, event: v.ExampleWithheld, time_ns: int) -> None:
@@ -313,7 +316,7 @@ def _drifted(state: TaskState, event: v.DriftDetected, time_ns: int) -> None:
 
 
 def _version(state: TaskState, event: v.Event, time_ns: int) -> None:
-    fold_version(state.versions, event, state.examples + state.holdout)
+    fold_version(state.versions, event, state.collected, time_ns)
 
 
 def _alert(state: TaskState, event: v.AlertRaised, time_ns: int) -> None:
@@ -383,6 +386,7 @@ _FOLDS: dict[type[v.Event], Fold] = {
 
 def evolve(state: TaskState, event: v.Event, time_ns: int) -> None:
     """Fold one event of the task's stream into ``state``. Events that change nothing here are passed over."""
+    state.time_ns = time_ns
     fold = _FOLDS.get(type(event))
     if fold is not None:
         fold(state, event, time_ns)

@@ -7,7 +7,9 @@ import msgspec
 
 from . import vocabulary as v
 
-type Status = Literal["training", "trained", "validated", "rival", "champion", "standby", "rejected", "retired"]
+type Status = Literal[
+    "training", "trained", "validated", "rival", "champion", "standby", "rolled_back", "rejected", "retired"
+]
 
 
 class Version(msgspec.Struct, kw_only=True):
@@ -31,6 +33,8 @@ class Job(msgspec.Struct, kw_only=True):
     cause: str
     examples: int
     fraction: float = 0.0
+    before_ns: int | None = None
+    """When the training before it was triggered."""
 
 
 class Paired(msgspec.Struct, kw_only=True):
@@ -68,6 +72,12 @@ class VersionsState(msgspec.Struct, kw_only=True):
     job: Job | None = None
     trained_examples: int = 0
     """Examples collected when the newest version was triggered; a failed job uses none."""
+    triggered_ns: int | None = None
+    """When the last training was triggered; one that was interrupted does not count."""
+    fresh_since_ns: int | None = None
+    """When the first example came that may be trained on and that no version has learned from."""
+    later_since_ns: int | None = None
+    """The same, counted from the last trigger: what the job under way does not see."""
     failures_in_a_row: int = 0
     failed_at: int = 0
     """Examples at the last failure: the next attempt waits for a batch more."""
@@ -87,31 +97,33 @@ class VersionsState(msgspec.Struct, kw_only=True):
         paired.log_ahead += math.log(1.0 - d / 4)
         paired.log_behind += math.log(1.0 + d / 4)
 
+    def example_came(self, time_ns: int) -> None:
+        """Fold the time of an example that may be trained on."""
+        if self.fresh_since_ns is None:
+            self.fresh_since_ns = time_ns
+        if self.later_since_ns is None:
+            self.later_since_ns = time_ns
+
     def kept(self) -> list[str]:
         """Versions whose files are on disk, oldest first."""
         return [name for name, one in self.known.items() if one.status not in ("training", "retired", "rejected")]
 
 
-def fold_version(state: VersionsState, event: v.Event, examples: int) -> None:
+def fold_version(state: VersionsState, event: v.Event, examples: int, time_ns: int) -> None:
     """Fold one event; ``examples`` is the task's count of collected examples."""
     match event:
         case v.TrainingTriggered():
-            state.made += 1
-            state.job = Job(job=event.job, version=event.version, cause=event.cause, examples=event.examples)
-            state.known[event.version] = Version(name=event.version, parent=event.parent, examples=event.examples)
+            _trigger(state, event, time_ns)
         case v.TrainingProgressed():
             if state.job is not None:
                 state.job.fraction = event.fraction
         case v.TrainingFailed():
-            state.job = None
-            if not event.interrupted:
-                state.failures_in_a_row += 1
-                state.failed_at = examples
-            state.known[event.version].status = "rejected"
+            _fail(state, event, examples)
         case v.AdapterTrained():
             trained = state.known[event.version]
             trained.status, trained.manifest = "trained", event.manifest
             state.trained_examples = trained.examples
+            state.fresh_since_ns = state.later_since_ns
             state.job, state.candidate, state.failures_in_a_row = None, event.version, 0
         case v.AdapterValidated():
             state.known[event.version].status = "validated"
@@ -132,6 +144,29 @@ def fold_version(state: VersionsState, event: v.Event, examples: int) -> None:
             state.known[event.version].status = "retired"
             if state.rival == event.version:
                 state.rival = state.paired = None
+
+
+def _trigger(state: VersionsState, event: v.TrainingTriggered, time_ns: int) -> None:
+    state.made += 1
+    state.job = Job(
+        job=event.job,
+        version=event.version,
+        cause=event.cause,
+        examples=event.examples,
+        before_ns=state.triggered_ns,
+    )
+    state.triggered_ns, state.later_since_ns = time_ns, None
+    state.known[event.version] = Version(name=event.version, parent=event.parent, examples=event.examples)
+
+
+def _fail(state: VersionsState, event: v.TrainingFailed, examples: int) -> None:
+    if not event.interrupted:
+        state.failures_in_a_row += 1
+        state.failed_at = examples
+    elif state.job is not None:
+        state.triggered_ns = state.job.before_ns
+    state.job = None
+    state.known[event.version].status = "rejected"
 
 
 def _reject(state: VersionsState, event: v.AdapterRejected) -> None:
@@ -164,7 +199,7 @@ def _promote(state: VersionsState, version: str, before: str | None) -> None:
 
 
 def _roll_back(state: VersionsState, event: v.AdapterRolledBack) -> None:
-    state.known[event.version].status = "rejected"
+    state.known[event.version].status = "rolled_back"
     state.champion = event.to
     state.known[event.to].status = "champion"
     state.history.append(event.to)
