@@ -121,6 +121,11 @@ class TrainingConfig(Section):
     accelerate_config: Path | None = Field(
         None, description="A configuration file of accelerate, for DeepSpeed or FSDP."
     )
+    token_price: Rate | None = Field(
+        None,
+        description="What a million trained tokens cost, in US dollars; counted against the caps. Only for openai, "
+        "which needs it.",
+    )
 
 
 class TriggersConfig(Section):
