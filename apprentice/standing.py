@@ -13,7 +13,7 @@ from apprentice_actors.policy.triggers import due
 from apprentice_actors.settings import TaskSettings
 from apprentice_actors.supervision import RestartPolicy, Supervisor
 from apprentice_actors.task import TaskSupervisor
-from apprentice_actors.trainer import Train, TrainerDesk
+from apprentice_actors.trainer import Train, TrainerDesk, slots
 from apprentice_actors.watching import remind, watch
 
 LOCAL_WAITING_MAX = 100_000
@@ -25,9 +25,13 @@ def start_local(scope: Supervisor, parts: Parts) -> ActorRef[LocalMessage]:
 
 
 def start_trainer(scope: Supervisor, parts: Parts, config: Config) -> ActorRef[Train]:
-    """The desk of the trainer."""
+    """The desk of the trainer, with a slot for each set of GPUs."""
+    training = config.local.training
+    shared_out = slots(training.gpus, training.gpus_per_job)
     return scope.start(
-        "trainer", lambda ref: TrainerDesk(ref, trainer=parts.trainer), policy=RestartPolicy(shutdown_s=0.2)
+        "trainer",
+        lambda ref: TrainerDesk(ref, trainer=parts.trainer, slots=shared_out),
+        policy=RestartPolicy(shutdown_s=0.2),
     )
 
 

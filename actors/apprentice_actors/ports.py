@@ -253,7 +253,7 @@ class TrainingFailure(Exception):
 
 
 class Trainer(Protocol):
-    """Makes versions from examples."""
+    """Makes versions from examples. Jobs whose ``devices`` have nothing in common may be asked for at once."""
 
     async def train(self, job: TrainingJob, progress: Callable[[float, str], None]) -> TrainedVersion:
         """Run to the end; cancelling stops the worker. Raises :class:`TrainingFailure`."""

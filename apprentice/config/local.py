@@ -227,6 +227,10 @@ class LocalConfig(Section):
         if training.gpus_per_job is not None and training.gpus_per_job > max(1, len(training.gpus)):
             text = f"a job cannot have {training.gpus_per_job} of {len(training.gpus)} GPUs"
             found.append((("training", "gpus_per_job"), text))
+        elif training.gpus_per_job is not None and training.gpus and len(training.gpus) % training.gpus_per_job:
+            rest = len(training.gpus) % training.gpus_per_job
+            text = f"leaves {rest} of {len(training.gpus)} GPUs without a job; write a number that divides them evenly"
+            found.append((("training", "gpus_per_job"), text))
         if len({*training.gpus}) < len(training.gpus):
             found.append((("training", "gpus"), "names a GPU twice"))
         return found

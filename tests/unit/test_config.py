@@ -250,6 +250,7 @@ def test_a_mistake_in_a_task_is_named_with_its_path(keys, expected):
         (adapters("llama_cpp"), "llama.cpp takes adapters only when it starts"),
         (adapters(server="{gpus: [0]}", training="{gpus: [0, 1]}"), "GPU 0 is the server's too"),
         (adapters(training="{gpus: [0, 1], gpus_per_job: 3}"), "a job cannot have 3 of 2 GPUs"),
+        (adapters(training="{gpus: [0, 1, 2], gpus_per_job: 2}"), "leaves 1 of 3 GPUs without a job"),
         (adapters(training="{gpus: [1, 1]}"), "local.training.gpus (line 7): names a GPU twice"),
         (adapters(encoder="./e"), "local.encoder (line 7): is not read by the backend vllm"),
         (adapters(training="{rank: 0}"), "local.training.rank (line 7): expected a whole number of at least 1"),
