@@ -8,13 +8,16 @@ import msgspec
 from apprentice.wiring import dollars
 from apprentice_events import vocabulary as v
 
+_PURPOSES = {"serve": "for the caller", "audit": "to check the local answer", "repeat": "asked a second time"}
 _WORDS: dict[type[v.Event], Callable[[Any], str]] = {
     v.RequestReceived: lambda e: (
         f"received{f' under the key {e.key!r}' if e.key else ''}{', held out of training' if e.holdout else ''}"
     ),
     v.RequestRouted: lambda e: e.reason,
     v.BudgetReserved: lambda e: f"${dollars(e.amount_nd)} set aside, the highest possible price",
-    v.RemoteCallIntended: lambda e: f"about to ask {e.provider}/{e.model} ({e.purpose}, attempt {e.attempt})",
+    v.RemoteCallIntended: lambda e: (
+        f"about to ask {e.provider}/{e.model} ({_PURPOSES.get(e.purpose, e.purpose)}, attempt {e.attempt})"
+    ),
     v.RemoteAnswered: lambda e: f"{e.model} answered in {e.latency_ms:.0f} ms for ${dollars(e.cost_nd)}",
     v.RemoteFailed: lambda e: f"the remote gave no usable answer: {e.kind}, {e.reason}",
     v.TeacherNoticed: lambda e: f"{e.teacher} {e.notice or 'stays after all: nothing is announced any more'}",
@@ -33,6 +36,8 @@ _WORDS: dict[type[v.Event], Callable[[Any], str]] = {
     v.RequestFailed: lambda e: f"the caller got {e.error}: {e.reason}",
     v.RequestRecovered: lambda e: f"closed after a crash, ${dollars(e.charged_nd)} charged: {e.reason}",
     v.RemoteScored: lambda e: f"{e.version} compared with the remote: score {e.score:.2f}, by chance {e.chance:.2f}",
+    v.SelfAgreementMeasured: lambda e: f"{e.teacher} compared with itself: score {e.score:.2f}",
+    v.SelfAgreementMissed: lambda e: f"the second answer cannot be compared: {e.reason}",
     v.AuditMissed: lambda e: f"no comparison: {e.reason}",
     v.BodyErased: lambda e: f"a body was erased: {e.reason}",
     v.ExampleCollected: lambda e: f"kept as an example ({e.source}{', held out' if e.holdout else ''})",

@@ -114,7 +114,16 @@ async def ending(world: SimulatedWorld) -> None:
         await world.drive(runtime, Traffic(requests=2, settle=True))
 
 
+async def doubted(world: SimulatedWorld) -> None:
+    """Every question is asked twice; the second time the teacher is down once."""
+    async with world.open() as runtime:
+        await world.drive(runtime, Traffic(requests=1, settle=True))
+        world.teaches = lambda given: (world.frontier.fail_next(Fault.unauthorized, 1), truth(given))[1]
+        await world.drive(runtime, Traffic(requests=1, settle=True), begin=10)
+
+
 WORLDS = {
+    "doubted": (doubted, Options(config={"sampling": {"self_agreement_rate": 1.0}})),
     "ending": (ending, Options(watched=True)),
     "pacing": (
         forbidden,
