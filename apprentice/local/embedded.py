@@ -16,7 +16,7 @@ from apprentice_actors.ports import JsonObject, LocalAnswer, LocalFailure, Quest
 
 if TYPE_CHECKING:
     from apprentice.local.encoder import Encoder
-    from apprentice.local.student import Student
+    from apprentice.local.student import Student, Told
 
 TEXTS_REMEMBERED = 256
 BASE = "embedded"
@@ -77,10 +77,11 @@ class EmbeddedModel:
             raise LocalFailure(f"{version} is not loaded (loaded: {known}); load it before asking it")
         start = time.perf_counter()
         if student.card.encoder is None and len(msgspec.json.encode(question.input)) * student.card.rows <= _INLINE_MAX:
-            output, p_agree = _ask(student, question.input, version)
+            told = _ask(student, question.input, version)
         else:
-            output, p_agree = await self._in_thread(_ask, student, question.input, version)
-        return LocalAnswer(output=output, p_agree=p_agree, latency_ms=(time.perf_counter() - start) * 1000.0)
+            told = await self._in_thread(_ask, student, question.input, version)
+        taken = (time.perf_counter() - start) * 1000.0
+        return LocalAnswer(output=told.output, p_agree=told.p_agree, latency_ms=taken, novelty=told.novelty)
 
     async def healthy(self) -> bool:
         """Whether it is open: there is no server that could be down."""
@@ -119,8 +120,8 @@ class EmbeddedModel:
         return self._encoders[name]
 
 
-def _ask(student: "Student", value: JsonObject, version: str) -> tuple[JsonObject, float]:
+def _ask(student: "Student", value: JsonObject, version: str) -> "Told":
     try:
-        return student.answer([value])[0]
+        return student.tell([value])[0]
     except (ValueError, IndexError, TypeError) as error:
         raise LocalFailure(f"{version} could not answer: {type(error).__name__}: {error}") from error

@@ -12,7 +12,7 @@ two seconds on one core.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -29,6 +29,10 @@ from apprentice_actors.ports import Example, JsonObject
 WEIGHTS = "weights.safetensors"
 MODEL = "model.json"
 _PENALTY = 0.2
+_SAME = 1e-6
+"""Similarities that differ by less are equal: one comes from the Gram matrix, the other from a single row."""
+_QUANTILES = 41
+"""So that the lowest twentieth of the training inputs lies under the third."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,6 +59,17 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     encoder: str | None
     encoder_sha256: str | None
+    usual: tuple[float, ...] = ()
+    """Evenly spaced quantiles of the similarity of each training input to the nearest other one, ascending."""
+
+
+class Told(NamedTuple):
+    """What a student says to one input."""
+
+    output: JsonObject
+    p_agree: float
+    novelty: float | None
+    """Share of the training inputs that lie closer to another one than this input does to any; None: not known."""
 
 
 class Student:
@@ -67,13 +82,26 @@ class Student:
 
     def answer(self, inputs: Sequence[JsonObject]) -> list[tuple[JsonObject, float]]:
         """For each input the answer and the probability that the remote model would agree."""
+        return [(told.output, told.p_agree) for told in self.tell(inputs)]
+
+    def tell(self, inputs: Sequence[JsonObject]) -> list[Told]:
+        """The same, and how unlike the training inputs each input is."""
         kernel = self._space.kernel(inputs)
         scores = (kernel.astype(np.float32) @ self._alpha).astype(np.float64)
         outputs = answers(self.card.heads, scores, kernel.argmax(axis=1))
         picks = Precision.picks(self.card.heads, scores)
         odds = self.card.precision.total(self.card.matched, picks, len(inputs))
-        observed = signals(self.card.heads, self.card.matched, scores, kernel.max(axis=1), odds)
-        return list(zip(outputs, self.card.calibrator.probability(observed).tolist(), strict=True))
+        nearest = kernel.max(axis=1)
+        observed = signals(self.card.heads, self.card.matched, scores, nearest, odds)
+        probabilities = self.card.calibrator.probability(observed).tolist()
+        return [Told(*each) for each in zip(outputs, probabilities, self._novelty(nearest), strict=True)]
+
+    def _novelty(self, nearest: Floats) -> list[float | None]:
+        usual = self.card.usual
+        if not usual:
+            return [None] * len(nearest)
+        as_close = np.searchsorted(usual, nearest + _SAME, side="right")
+        return [round(1.0 - int(at) / len(usual), 3) for at in as_close]
 
     def save(self, folder: Path) -> None:
         """Write the weights and the card into an existing folder."""
@@ -150,6 +178,7 @@ def train(
         rows=len(rows),
         encoder=encoder.name if encoder else None,
         encoder_sha256=encoder.fingerprint if encoder else None,
+        usual=tuple(np.quantile(trained[2], np.linspace(0.0, 1.0, _QUANTILES)).tolist()),
     )
     return Student(card, space, alpha.astype(np.float32)), _metrics(observed, agreed, len(rows))
 
