@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from apprentice_events.vocabulary import AdapterTrained, BudgetReserved, Digest, TokenUsage
+from apprentice_events.vocabulary import AdapterTrained, BudgetReserved, DatasetStatistics, Digest, TokenUsage
 
 type Role = Literal["champion", "rival"]
 type Purpose = Literal["serve", "audit", "repeat"]
@@ -160,6 +160,7 @@ class TrainingBegan(msgspec.Struct, frozen=True, kw_only=True):
     rows_train: int
     rows_holdout: int
     dataset: str
+    statistics: DatasetStatistics = DatasetStatistics()
 
 
 class TrainingMoved(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,7 +187,7 @@ class TrainingBroke(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HeldOutRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Scores of both versions on one held-out row."""
+    """Scores on one held-out row: of the candidate, and of the incumbent or the untrained base, if there is one."""
 
     candidate: float
     incumbent: float | None
@@ -194,10 +195,14 @@ class HeldOutRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ValidationDone(msgspec.Struct, frozen=True, kw_only=True):
-    """Candidate and incumbent answered the held-out rows through the same server."""
+    """Candidate and incumbent answered the held-out rows through the same server.
+
+    ``base`` names the untrained base model, where that stood in for the incumbent that a first version does not have.
+    """
 
     version: str
     incumbent: str | None
+    base: str | None = None
     rows: tuple[HeldOutRow, ...]
 
 
@@ -266,17 +271,8 @@ class Paced(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-type RequestCommand = (
-    Submit
-    | HedgeDue
-    | Reserved
-    | ReservationRefused
-    | LocalReturned
-    | RemoteReturned
-    | Scored
-    | ScoringFailed
-    | RepeatScored
-)
+type ScoreCommand = Scored | ScoringFailed | RepeatScored
+type RequestCommand = Submit | HedgeDue | Reserved | ReservationRefused | LocalReturned | RemoteReturned | ScoreCommand
 type TrainingCommand = TrainingBegan | TrainingMoved | TrainingDone | TrainingBroke | ValidationDone | ValidationBroke
 type PersonCommand = CorrectionGiven | FeedbackGiven | OperatorAsked | EraseAsked | Review
 type WorldCommand = TimePassed | TeacherNoticed | Paced

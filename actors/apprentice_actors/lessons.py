@@ -36,6 +36,7 @@ def training_began(state: TaskState, settings: TaskSettings, command: c.Training
         rows_train=command.rows_train,
         rows_holdout=command.rows_holdout,
         dataset=command.dataset,
+        statistics=command.statistics,
     )
     return Decision((event,))
 
@@ -77,24 +78,27 @@ def validation_done(state: TaskState, settings: TaskSettings, command: c.Validat
     """Both versions answered the held-out rows: reject, or let the candidate challenge; a first one is champion."""
     if command.version != state.versions.candidate:
         return NOTHING
-    verdict = judge_held_out(command.rows, settings.must_pass)
+    verdict = judge_held_out(command.rows, settings.must_pass, untrained=command.base is not None)
+    incumbent = command.incumbent or command.base
     if not verdict.accepted:
         rejected = v.AdapterRejected(
             version=command.version,
             score=verdict.score,
-            incumbent=command.incumbent,
+            incumbent=incumbent,
             incumbent_score=verdict.incumbent_score,
             rows=len(command.rows),
             reason=verdict.reason,
+            slices=verdict.slices,
         )
         return Decision((rejected,), (c.DropVersion(version=command.version, delete=True),))
     validated = v.AdapterValidated(
         version=command.version,
         score=verdict.score,
-        incumbent=command.incumbent,
+        incumbent=incumbent,
         incumbent_score=verdict.incumbent_score,
         rows=len(command.rows),
         reason=verdict.reason,
+        slices=verdict.slices,
     )
     if state.versions.champion is None:
         loaded = v.AdapterLoaded(version=command.version, role="champion")

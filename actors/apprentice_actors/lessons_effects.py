@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from apprentice_events import vocabulary as v
 
 from . import commands as c
 from .actor import ActorStopped
-from .local import Answer, Drop, Load
+from .local import Answer, Drop, Load, NameBase
 from .mailbox import MailboxClosed
 from .ports import Example, LocalAnswer, LocalFailure, TrainedVersion, TrainingFailure, TrainingJob
 from .supervision import ActorIsolated
@@ -73,6 +74,7 @@ async def _train(task: "TaskSupervisor", effect: c.StartTraining, data: Path) ->
                 rows_train=dataset.rows_train,
                 rows_holdout=dataset.rows_holdout,
                 dataset=dataset.sha256,
+                statistics=dataset.statistics,
             )
         )
         job = TrainingJob(
@@ -111,6 +113,7 @@ async def _train(task: "TaskSupervisor", effect: c.StartTraining, data: Path) ->
         examples=dataset.rows_train,
         seconds=made.seconds,
         cost_nd=made.cost_nd + round(made.seconds * 1000 * task.spec.local_nd_per_ms),
+        metrics={name: float(value) for name, value in made.metrics.items() if math.isfinite(value)},
     )
     return c.TrainingDone(trained=trained)
 
@@ -134,25 +137,30 @@ class _Progress:
 
 
 async def validate(task: "TaskSupervisor", effect: c.Validate) -> c.Command:
-    """Candidate and incumbent answer the same held-out rows through the same server."""
+    """Candidate and incumbent, or the untrained base, answer the same held-out rows through the same server."""
     try:
-        await _load(task, effect.version)
-        rows = await task.ports.datasets.held_out(task.spec.name, HELD_OUT_ROWS_MAX)
-        gate = asyncio.Semaphore(ANSWERS_AT_ONCE)
-        scored = [_score_row(task, effect, row, gate) for row in rows]
-        results = await asyncio.gather(*scored)
+        await load(task, effect.version)
+        base: str | None = None
+        if effect.incumbent is None:
+            base = await task.ports.local.ask(lambda reply: NameBase(reply=reply), LOAD_S)
+        rows = await compare_held_out(task, effect.version, effect.incumbent or base)
     except (LocalFailure, TrainingFailure, ActorStopped, MailboxClosed, TimeoutError) as error:
         return c.ValidationBroke(version=effect.version, reason=str(error))
-    return c.ValidationDone(version=effect.version, incumbent=effect.incumbent, rows=tuple(results))
+    return c.ValidationDone(version=effect.version, incumbent=effect.incumbent, base=base, rows=rows)
 
 
-async def _score_row(task: "TaskSupervisor", effect: c.Validate, row: Example, gate: asyncio.Semaphore) -> c.HeldOutRow:
-    async with gate:
-        candidate = await _score_version(task, effect.version, row)
-        incumbent = None
-        if effect.incumbent is not None:
-            incumbent = await _score_version(task, effect.incumbent, row)
-    return c.HeldOutRow(candidate=candidate, incumbent=incumbent, tags=row.tags)
+async def compare_held_out(task: "TaskSupervisor", version: str, other: str | None) -> tuple[c.HeldOutRow, ...]:
+    """The newest held-out rows, answered by ``version`` and, where one is named, by ``other``."""
+    rows = await task.ports.datasets.held_out(task.spec.name, HELD_OUT_ROWS_MAX)
+    gate = asyncio.Semaphore(ANSWERS_AT_ONCE)
+
+    async def scored(row: Example) -> c.HeldOutRow:
+        async with gate:
+            candidate = await _score_version(task, version, row)
+            incumbent = await _score_version(task, other, row) if other is not None else None
+        return c.HeldOutRow(candidate=candidate, incumbent=incumbent, tags=row.tags)
+
+    return tuple(await asyncio.gather(*(scored(row) for row in rows)))
 
 
 async def _score_version(task: "TaskSupervisor", version: str, row: Example) -> float:
@@ -176,12 +184,13 @@ async def _score_version(task: "TaskSupervisor", version: str, row: Example) -> 
 async def load_version(task: "TaskSupervisor", effect: c.LoadVersion) -> None:
     """Have a version served; one that cannot be loaded fails its requests, which go to the remote."""
     try:
-        await _load(task, effect.version)
+        await load(task, effect.version)
     except (LocalFailure, ActorStopped, MailboxClosed, TimeoutError) as error:
         logger.error("%s could not be loaded: %s", effect.version, error)
 
 
-async def _load(task: "TaskSupervisor", version: str) -> None:
+async def load(task: "TaskSupervisor", version: str) -> None:
+    """Have a version checked and held by the local server. Raises :class:`LocalFailure`."""
     folder, known = folder_of(task, version), task.state.versions.known[version]
     await task.ports.local.ask(
         lambda reply: Load(version=version, folder=folder, manifest_sha256=known.manifest or None, reply=reply), LOAD_S

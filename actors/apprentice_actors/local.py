@@ -39,7 +39,13 @@ class Drop(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path | None = None
 
 
-type LocalMessage = Answer | Load | Drop
+class NameBase(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask: under which name the untrained base model answers; None where there is none."""
+
+    reply: Reply[str | None]
+
+
+type LocalMessage = Answer | Load | Drop | NameBase
 
 
 class LocalDesk(Actor[LocalMessage]):
@@ -51,6 +57,8 @@ class LocalDesk(Actor[LocalMessage]):
         self._in_flight: Counter[str] = Counter()
         self._drained = asyncio.Condition()
         self._changing = asyncio.Lock()
+        self._asked_for: Counter[str] = Counter()
+        """How often each version was to be loaded: one that is wanted again does not go after its last request."""
 
     async def receive(self, batch: list[LocalMessage]) -> None:
         """Start what is asked; each answers for itself."""
@@ -60,9 +68,12 @@ class LocalDesk(Actor[LocalMessage]):
                     self._in_flight[message.version] += 1
                     self.spawn(self._answer(message))
                 case Load():
+                    self._asked_for[message.version] += 1
                     self.spawn(self._load(message))
                 case Drop():
-                    self.spawn(self._drop(message))
+                    self.spawn(self._drop(message, self._asked_for[message.version]))
+                case NameBase():
+                    message.reply.set(self._model.base)
 
     async def _answer(self, message: Answer) -> None:
         try:
@@ -91,10 +102,12 @@ class LocalDesk(Actor[LocalMessage]):
             else:
                 message.reply.set(None)
 
-    async def _drop(self, message: Drop) -> None:
+    async def _drop(self, message: Drop, asked_for: int) -> None:
         async with self._drained:
             await self._drained.wait_for(lambda: message.version not in self._in_flight)
         async with self._changing:
+            if self._asked_for[message.version] != asked_for:
+                return
             await self._model.unload(message.version)
             if message.folder is not None:
                 shutil.rmtree(message.folder, ignore_errors=True)

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from apprentice_events.vocabulary import TokenUsage
+from apprentice_events.vocabulary import DatasetStatistics, TokenUsage
 
 type JsonObject = dict[str, Any]
 
@@ -273,6 +273,7 @@ class Dataset(msgspec.Struct, frozen=True, kw_only=True):
     rows_holdout: int
     sha256: str
     """Digest over both files."""
+    statistics: DatasetStatistics = DatasetStatistics()
 
 
 class DatasetBuilder(Protocol):

@@ -72,12 +72,16 @@ class ScriptedLocalModel:
         accuracy: Accuracy = even,
         latency_s: float = 0.001,
         seed: int = 0,
+        base_skill: float | None = None,
     ) -> None:
-        """``truth`` is what the remote answers; ``latency_s`` passes on ``clock`` for every answer."""
+        """``truth`` is what the remote answers; ``latency_s`` passes on ``clock`` for every answer.
+
+        ``base_skill`` is how often the untrained model is right; None: there is none.
+        """
         self.truth = truth
         self.accuracy = accuracy
-        self.base: str | None = None
-        """There is no untrained model behind it."""
+        self.base: str | None = "base" if base_skill is not None else None
+        self._base = Script(skill=base_skill or 0.0, claimed=base_skill or 0.0)
         self.down = False
         """Set it and every call fails until it is unset."""
         self._clock = clock
@@ -111,7 +115,7 @@ class ScriptedLocalModel:
     async def answer(self, question: Question, version: str) -> LocalAnswer:
         """The remote's answer or a wrong one, by the version's skill."""
         self._refuse_if_down(version)
-        script = self._scripts.get(version)
+        script = self._base if version == self.base else self._scripts.get(version)
         if script is None:
             raise LocalFailure(f"{version} is not loaded; load it before asking it")
         await self._clock.sleep(self._latency_s)
@@ -119,7 +123,7 @@ class ScriptedLocalModel:
         truth = self.truth(question)
         return LocalAnswer(
             output=truth if right else wrong_answer(truth, question.output_schema),
-            p_agree=min(0.999, max(0.001, self.accuracy(question, script.claimed))),
+            p_agree=0.5 if version == self.base else min(0.999, max(0.001, self.accuracy(question, script.claimed))),
             latency_ms=self._latency_s * 1000.0,
         )
 

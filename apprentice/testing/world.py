@@ -81,6 +81,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How each training ends, the last one for all that follow."""
     skill: float | None = None
     """Skill of versions that are ``learning``; None: by the number of rows."""
+    base_skill: float | None = None
+    """How often the untrained base model is right; None: there is none."""
     accuracy: Accuracy = even
     latency_s: tuple[float, float] = (0.2, 0.2)
     """Shortest and longest time that the teacher takes."""
@@ -246,6 +248,7 @@ class SimulatedWorld:
             accuracy=options.accuracy,
             latency_s=options.local_latency_s,
             seed=options.seed,
+            base_skill=options.base_skill,
         )
 
     def _trainer(self) -> ScriptedTrainer:
