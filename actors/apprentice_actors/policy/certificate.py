@@ -69,11 +69,11 @@ def log_thresholds(evidence: Evidence, held: Iterable[float] = ()) -> dict[float
 
 def log_wealths(evidence: Evidence) -> list[float]:
     """Natural logarithm of each step's mixture wealth, tightest step first."""
-    epsilon, weight, loss, wealths = 1.0 - evidence.guarantee, 0.0, 0.0, []
+    bets, weight, loss, wealths = _bets(1.0 - evidence.guarantee), 0.0, 0.0, []
     for band in evidence.bands[: len(evidence.gates)]:
         weight += band.weight
         loss += band.loss
-        wealths.append(_log_mixture(weight, loss, epsilon))
+        wealths.append(_log_mixture(weight, loss, bets))
     return wealths
 
 
@@ -125,7 +125,7 @@ def agreement_floor(evidence: Evidence, gate: float | None) -> float:
     low, high = 0.0, 1.0
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        if _log_mixture(weight, loss, 1.0 - middle) >= threshold:
+        if _log_mixture(weight, loss, _bets(1.0 - middle)) >= threshold:
             low = middle
         else:
             high = middle
@@ -149,9 +149,17 @@ def _bands_within(evidence: Evidence, gate: float) -> list[Band]:
     return [band for band, step in zip(evidence.bands, evidence.gates, strict=False) if step >= gate]
 
 
-def _log_mixture(weight: float, loss: float, epsilon: float) -> float:
+type _Bets = list[tuple[float, float, float]]
+"""Per stake: log capital, log factor of a loss of 1, log of what a weight of 1 is divided by."""
+
+
+def _bets(epsilon: float) -> _Bets:
+    return [(capital, kept, log1p(-epsilon * stake)) for stake, kept, capital in _BETS]
+
+
+def _log_mixture(weight: float, loss: float, bets: _Bets) -> float:
     if weight <= 0.0:
         return 0.0
-    terms = [capital + loss * kept - weight * log1p(-epsilon * stake) for stake, kept, capital in _BETS]
+    terms = [capital + loss * kept - weight * due for capital, kept, due in bets]
     top = max(terms)
     return top + log(sum([exp(term - top) for term in terms]))
