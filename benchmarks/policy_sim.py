@@ -39,16 +39,18 @@ def play(
     *,
     training_takes: int = 0,
     thorough: bool = True,
+    enough: Callable[[Note], bool] = lambda note: False,
     listen: Callable[[v.Event], None] | None = None,
 ) -> Played:
     """Play requests ``0 … requests - 1`` to their end.
 
-    ``training_takes`` is how many requests come in during a training. ``listen`` hears every event, routine ones too.
-    ``thorough`` asks the rules as often as the supervisor does; without it they are asked only when there is something
-    new to judge, which is several times as fast. Bursts, whose rule counts requests, may then begin a comparison
-    later, and a training may be triggered after the score of its last example instead of before.
+    ``training_takes`` is how many requests come in during a training. After a note that is ``enough``, no further
+    request comes in. ``listen`` hears every event, routine ones too. ``thorough`` asks the rules as often as the
+    supervisor does; without it they are asked only when there is something new to judge, which is several times as
+    fast. Bursts, whose rule counts requests, may then begin a comparison later, and a training may be triggered after
+    the score of its last example instead of before.
     """
-    return _Player(settings, world, training_takes, thorough, listen).play(requests)
+    return _Player(settings, world, training_takes, thorough, enough, listen).play(requests)
 
 
 QUIET = frozenset({v.RequestReceived, v.RequestRouted, v.LocalAnswered, v.ResponseServed})
@@ -80,6 +82,7 @@ class _Player:
         world: World,
         training_takes: int,
         thorough: bool,
+        enough: Callable[[Note], bool],
         listen: Callable[[v.Event], None] | None,
     ) -> None:
         self.settings = settings
@@ -90,7 +93,9 @@ class _Player:
         self.notes: list[Note] = []
         self._training_takes = training_takes
         self._thorough = thorough
+        self._enough = enough
         self._listen = listen
+        self._over = False
         self._live: dict[str, _Live] = {}
         self._recent: deque[int] = deque(maxlen=REMEMBERED)
         self._collected: list[int] = []
@@ -122,6 +127,8 @@ class _Player:
             self.told.append(Told())
             self._ready.append(c.Submit(request=request))
             self._wait(index)
+            if self._over:
+                break
         self._wait(None)
         return Played(told=self.told, notes=self.notes, state=self.state)
 
@@ -171,6 +178,7 @@ class _Player:
                 opened = state.evidence.open_turns
                 turn = next(iter(opened)) - 1 if opened else state.evidence.last_turn
                 self.notes.append(Note(self.index, turn, event))
+                self._over = self._over or self._enough(self.notes[-1])
             tell = self._tells.get(kind)
             if tell is not None:
                 tell(self.told[int(event.request)], event)  # type: ignore[attr-defined]  # all of these have one
