@@ -30,7 +30,7 @@ _FIELDS = frozenset(
      "integrations"}
 )  # fmt: skip
 _HYPERPARAMETERS = {"n_epochs": (1, 50), "batch_size": (1, 256), "learning_rate_multiplier": (0.0, 10_000.0)}
-_EPOCHS, _BYTES_PER_TOKEN, _PAGE_MAX = 3, 4, 100
+_EPOCHS, _BYTES_PER_TOKEN, _PAGE_MAX = 3, 4, 10_000
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -70,6 +70,8 @@ class TuningApi:
         match request.method, kind, name, more:
             case "POST", "files", None, None:
                 return _json(self._upload(request))
+            case "GET", "files", None, None:
+                return _json(_page([file.shown() for file in reversed(self.files.values())], parts.query))
             case "GET", "files", str(), None:
                 return _json(self._file(name).shown())
             case "GET", "files", str(), "content":

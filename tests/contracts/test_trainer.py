@@ -6,24 +6,49 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 import pytest_asyncio
+from remote_rig import JumpingClock
 
+from apprentice.config import LocalConfig
 from apprentice.local.embedded import EmbeddedModel
 from apprentice.system import SystemClock
+from apprentice.testing import Frontier
 from apprentice.testing.models import ScriptedTrainer
 from apprentice.training.embedded import EmbeddedTrainer
+from apprentice.training.hosted import HostedTrainer
 from apprentice.training.versions import check_manifest, read_manifest
 from apprentice_actors.ports import Example, Question, Trainer, TrainingFailure, TrainingJob
 
 # One loop for the module: the worker process is started once and serves all tests, as it does in life.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+
+def hosted() -> HostedTrainer:
+    """Fine-tuning at the simulated frontier, whose models know the truth."""
+    clock = JumpingClock()
+    frontier = Frontier(lambda asked: {"label": "ab"["crash" in asked["text"]]}, clock=clock, tuning_s=600.0)
+    local = LocalConfig(
+        backend="openai",
+        fine_tune_backend="openai",
+        base_model="gpt-4.1-nano",
+        server={"url": "http://frontier.invalid/v1"},
+        training={"token_price": 0},
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENAI_API_KEY", "sk-contract-0123456789")
+        return HostedTrainer(local, clock=clock, client=httpx.AsyncClient(transport=frontier.transport()))
+
+
 TRAINERS: dict[str, Callable[[], Trainer]] = {
     "embedded": EmbeddedTrainer,
     "scripted": lambda: ScriptedTrainer(SystemClock(), seconds=0.0),
+    "openai": hosted,
 }
+OWN = [name for name in TRAINERS if name != "openai"]
+"""Trainers whose weights lie in the version's folder; a provider gives each model a name of its own instead."""
 
 
 @pytest_asyncio.fixture(params=TRAINERS, scope="module", loop_scope="module")
@@ -95,6 +120,7 @@ async def test_progress_rises_from_start_to_end(trainer, tmp_path):
     assert seen[0] < 0.5
 
 
+@pytest.mark.parametrize("trainer", OWN, indirect=True)
 async def test_same_data_and_seed_give_the_same_weights(trainer, tmp_path):
     for number in (1, 2):
         await trainer.train(job(tmp_path, number=number), nowhere)

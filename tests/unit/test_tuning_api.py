@@ -68,6 +68,7 @@ async def test_a_file_is_uploaded_read_and_deleted(client):
     file = await upload(client)
     assert (file.purpose, file.filename, file.bytes) == ("fine-tune", "train.jsonl", len(chats(20)))
     assert checked(await client.files.retrieve(file.id)) == file
+    assert [each async for each in client.files.list(purpose="fine-tune")] == [file]
     assert (await client.files.content(file.id)).content == chats(20)
     assert checked(await client.files.delete(file.id)).deleted
     with pytest.raises(openai.NotFoundError):
