@@ -26,6 +26,7 @@ from apprentice.wiring import (
     Parts,
     World,
     assemble,
+    label_fields,
     make_evaluator,
     purse_settings,
     runtime_started,
@@ -255,7 +256,7 @@ class Runtime:
         treasury = start_treasury(scope, parts, self._spend, self._purse, herald, self._tell_one)
         teachers = self._teachers = start_teachers(scope, parts)
         local, trainer = start_local(scope, parts), start_trainer(scope, parts, self.config)
-        datasets = LogDatasets(parts.log, parts.redact)
+        datasets = LogDatasets(parts.log, parts.redact, {task.name: label_fields(task) for task in self.config.tasks})
         for task in self.config.tasks:
             ports = TaskPorts(
                 log=parts.log,

@@ -147,6 +147,12 @@ def _classes(task: TaskConfig) -> int | None:
     return len(values) if values is not None else None
 
 
+def label_fields(task: TaskConfig) -> tuple[str, ...]:
+    """The fields of the output whose values are listed."""
+    schema = task.output_schema
+    return tuple(name for name in schema.fields if "enum" in (schema.find(name) or {})) if schema is not None else ()
+
+
 def _coaching_budget(config: Config) -> int | None:
     caps = [cap for cap in (config.budget.daily, config.budget.weekly, config.budget.monthly) if cap is not None]
     return nano(min(caps) * Decimal(str(config.budget.coaching_share))) if caps else None
