@@ -20,11 +20,13 @@ _KEPT_ALIVE_MAX = 100
 class ClientPool:
     """Lends the client with the fewest calls under way; more are made as they are needed, up to ``CLIENTS_MAX``.
 
-    A ``client`` from outside is the only one then, and stays the caller's to close.
+    A ``client`` from outside is the only one then, and stays the caller's to close. ``trust_env`` is whether proxies of
+    the environment are used.
     """
 
-    def __init__(self, client: httpx.AsyncClient | None = None) -> None:
+    def __init__(self, client: httpx.AsyncClient | None = None, *, trust_env: bool = True) -> None:
         self._owned = client is None
+        self._trust_env = trust_env
         self._trust: ssl.SSLContext | None = None
         self._calls: dict[httpx.AsyncClient, int] = {client: 0} if client is not None else {}
 
@@ -66,4 +68,4 @@ class ClientPool:
             self._trust = httpx.create_ssl_context()
         # How many calls run at once is the limiter's business; the pool only must not add a limit of its own.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=_KEPT_ALIVE_MAX)
-        return httpx.AsyncClient(limits=limits, verify=self._trust)
+        return httpx.AsyncClient(limits=limits, verify=self._trust, trust_env=self._trust_env)
