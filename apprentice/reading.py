@@ -6,24 +6,25 @@ from typing import Any
 
 import msgspec
 
-from apprentice.results import Explanation, Money, Promise, Report, Status, Step, TeacherStatus, VersionStatus
+from apprentice.promising import JUDGEMENTS, bounded, promise, promised_then
+from apprentice.results import Explanation, Money, Report, Status, Step, TeacherStatus, VersionStatus
 from apprentice.telling import tell
 from apprentice.trajectory import trajectory
 from apprentice.wiring import dollars
 from apprentice_actors.policy.budget import applying
 from apprentice_actors.policy.certificate import agreement_floor
-from apprentice_actors.policy.sampling import noticeable_drop
-from apprentice_actors.review import present_correlation, rate_floor
+from apprentice_actors.repeats import self_agreement
+from apprentice_actors.review import present_correlation
 from apprentice_actors.settings import PurseSettings, TaskSettings
 from apprentice_events import vocabulary as v
-from apprentice_events.evidence import Tally
+from apprentice_events.counters import Counters
 from apprentice_events.log import EventLog, Record
 from apprentice_events.spend import SpendState, window_reopens, window_start
 from apprentice_events.task_state import TaskState
 from apprentice_events.teachers_state import TeacherState
 
-NOTICED_WITHIN = 1000
-"""Locally served requests within which the report says what drop would be noticed."""
+JUDGED = tuple(event.TAG for event in JUDGEMENTS)
+"""Tags of the events that say what was promised when."""
 
 
 def status(
@@ -31,7 +32,8 @@ def status(
 ) -> Status:
     """One task at one moment; ``circuits`` is by teacher, where there is a process that has some."""
     counters, versions, evidence = state.counters, state.versions, state.evidence
-    found = present_correlation(state, settings)
+    found, twice = present_correlation(state, settings), self_agreement(state, settings)
+    local, local_low, local_high = bounded(evidence.served_local)
     return Status(
         task=state.task,
         phase=state.phase,
@@ -54,8 +56,18 @@ def status(
         correlation_high=found.upper if found is not None else None,
         correlation_is=_kind(found.corrected if found is not None else None),
         confidence=agreement_floor(evidence, state.gate),
-        agreement=_mean(evidence.everything),
-        agreement_local=_mean(evidence.served_local),
+        agreement=bounded(evidence.everything)[0],
+        agreement_local=local,
+        agreement_local_low=local_low,
+        agreement_local_high=local_high,
+        agreement_served=_overall(local, counters),
+        agreement_served_low=_overall(local_low, counters) if local is not None else None,
+        agreement_served_high=_overall(local_high, counters) if local is not None else None,
+        self_agreement=twice.value if twice is not None else None,
+        self_agreement_low=twice.lower if twice is not None else None,
+        self_agreement_high=twice.upper if twice is not None else None,
+        asked_twice=twice.count if twice is not None else 0,
+        unusual_inputs=state.inputs.unusual if state.inputs.count else None,
         audits_missed=counters.audits_missed,
         withheld=counters.withheld,
         teachers=tuple(_teachers(state, settings, circuits or {})),
@@ -63,7 +75,7 @@ def status(
         shadow_attempted=counters.shadow_attempted,
         shadow_ran=counters.shadow_ran,
         shadow_failed=counters.shadow_failed,
-        promise=_promise(state, settings),
+        promise=promise(state, settings),
         money=task_money(state, spend, now_ns),
         coaching=state.coaching,
         alerts=dict(state.alerts),
@@ -98,29 +110,12 @@ def _teachers(state: TaskState, settings: TaskSettings, circuits: Mapping[str, s
         )
 
 
-def _mean(tally: Tally) -> float | None:
-    return tally.agreement / tally.weight if tally.weight else None
-
-
-def _promise(state: TaskState, settings: TaskSettings) -> Promise:
-    rate = state.rate if state.phase == "steady_state" else rate_floor(settings)
-    drop = noticeable_drop(NOTICED_WITHIN, rate, settings.guarantee, settings.false_alarm_every)
-    if drop is None:
-        noticed = f"at a rate of {rate:.3f}, even total failure takes more than {NOTICED_WITHIN} requests to notice"
-    else:
-        noticed = (
-            f"at a rate of {rate:.3f}, a fall of agreement to {settings.guarantee - drop:.2f} is noticed within "
-            f"{NOTICED_WITHIN} locally served requests in 90% of cases"
-        )
-    return Promise(
-        agreement=settings.guarantee,
-        alpha=settings.alpha,
-        gate=state.gate,
-        certified=tuple(sorted(state.certified, reverse=True)),
-        comparisons=state.evidence.comparisons,
-        epoch=state.evidence.epoch,
-        noticed=noticed,
-    )
+def _overall(local: float | None, counters: Counters) -> float | None:
+    """Agreement over everything that was served: remote answers agree with themselves. None before any answer."""
+    served = counters.served_local + counters.served_remote
+    if not served or (local is None and counters.served_local):
+        return None
+    return 1.0 - counters.served_local / served * (1.0 - (local or 0.0))
 
 
 # ---------------------------------------------------------------- money
@@ -206,10 +201,13 @@ async def explain(log: EventLog, request: str) -> Explanation | None:
     events = [record.event() for record in records]
     received = next((event for event in events if isinstance(event, v.RequestReceived)), None)
     served = next((event for event in events if isinstance(event, v.ResponseServed)), None)
+    past = log.read(stream=records[0].stream, tags=JUDGED)
+    before = [record.event() async for record in past if record.position < records[0].position]
     return Explanation(
         request_id=request,
         task=records[0].stream.removeprefix("task/"),
         summary=summary(events),
+        promise=promised_then(events, before),
         steps=tuple(steps(zip(records, events, strict=True))),
         input=await _body(log, received.input) if received is not None else None,
         output=await _body(log, served.output) if served is not None else None,

@@ -25,6 +25,14 @@ class Promise(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     noticed: str
     """Which drop of agreement would be noticed how soon, in words."""
+    says: str = ""
+    """What is promised, in everyday words."""
+    evidence: str = ""
+    """On how much evidence."""
+    changes: str = ""
+    """What would change it."""
+    unreachable: str | None = None
+    """Why it cannot be kept: the remote model agrees too little with itself. None where that is not known."""
 
 
 class Money(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +128,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     agreement: float | None
     """Estimated agreement over everything that was compared, in this epoch or before."""
     agreement_local: float | None
-    """The same among answers that the local model gave the caller."""
+    """*Selective* agreement: the same among answers that the local model gave the caller, by those audited."""
     audits_missed: int
     shadow_attempted: int
     shadow_ran: int
@@ -129,6 +137,22 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     money: Money
     coaching: str | None
     alerts: dict[str, str]
+    agreement_local_low: float | None = None
+    """Bounds of the selective agreement, 95% between them at one look."""
+    agreement_local_high: float | None = None
+    agreement_served: float | None = None
+    """*Overall* agreement of everything that was served; remote answers count as agreeing."""
+    agreement_served_low: float | None = None
+    agreement_served_high: float | None = None
+    self_agreement: float | None = None
+    """How often the remote model gave an equivalent answer when asked again; None before enough was asked twice."""
+    self_agreement_low: float | None = None
+    """Bounds of it, 99% between them at one look."""
+    self_agreement_high: float | None = None
+    asked_twice: int = 0
+    """Repeated questions that it is known from."""
+    unusual_inputs: float | None = None
+    """Share of recent inputs unlike those trained on, 0.05 being usual; None where the local model does not say."""
     withheld: int = 0
     """Remote answers that may not be trained on."""
     teachers: tuple[TeacherStatus, ...] = ()
@@ -173,3 +197,5 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     input: dict[str, Any] | None
     """None where it was erased."""
     output: dict[str, Any] | None
+    promise: str = ""
+    """What was promised about its answer at that time, in everyday words."""

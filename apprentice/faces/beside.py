@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import msgspec
 from apprentice import reading
 from apprentice.config import Config
 from apprentice.errors import CallerError, UnknownRequest, UnknownTask
+from apprentice.promising import promised_then
 from apprentice.results import Explanation, Report
 from apprentice.wiring import LOG_FILE, purse_settings, task_settings
 from apprentice_actors.settings import PurseSettings, TaskSettings
@@ -108,7 +110,14 @@ def explain(path: Path, request: str) -> Explanation:
             steps=tuple(reading.steps(zip(records, events, strict=True))),
             input=_body(reader, received.input) if received is not None else None,
             output=_body(reader, served.output) if served is not None else None,
+            promise=promised_then(events, _judged(path, records[0])),
         )
+
+
+def _judged(path: Path, first: Record) -> list[v.Event]:
+    """What had been judged of the task before a request's ``first`` record."""
+    past = scan_file(path, 0, first.stream, reading.JUDGED)
+    return [record.event() for record in takewhile(lambda one: one.position < first.position, past)]
 
 
 def request_of_key(path: Path, task: str, key: str) -> str:

@@ -92,7 +92,7 @@ def _status_facts(status: Status) -> Iterable[tuple[str, RenderableType]]:
     served = status.served_local + status.served_remote
     yield "answered locally", bar(status.local_share, f"{status.served_local:,} of {served:,}")
     yield "agreement", _agreement(status)
-    yield "promise", _promise(status)
+    yield from _promise(status)
     yield "correlation", _correlation(status)
     yield "audit rate", bar(status.sampling_rate, _audits(status), "blue")
     yield "money", money_line(status.money)
@@ -112,19 +112,44 @@ def _status_facts(status: Status) -> Iterable[tuple[str, RenderableType]]:
 
 def _agreement(status: Status) -> Text:
     text = Text(f"{share(status.agreement_local, places=1)} of local answers")
+    text.append(between(status.agreement_local_low, status.agreement_local_high), style="dim")
+    text.append(f", {share(status.agreement_served, places=1)} of all answers")
+    text.append(between(status.agreement_served_low, status.agreement_served_high), style="dim")
     text.append(f"   {share(status.agreement, places=1)} of everything compared", style="dim")
     return text
 
 
-def _promise(status: Status) -> Text:
+def between(low: float | None, high: float | None) -> str:
+    """Bounds in brackets, with a space before them; nothing where they are not known."""
+    if low is None or high is None:
+        return ""
+    return f" ({share(low, places=1)} to {share(high, places=1)})"
+
+
+def _promise(status: Status) -> Iterable[tuple[str, RenderableType]]:
     promise = status.promise
-    if promise.gate is None:
-        how = f"nothing certified yet after {promise.comparisons:,} comparisons; no local answer is served"
-        return Text(f"≥ {share(promise.agreement)} agreement: {how}", style="yellow")
-    text = Text(f"≥ {share(promise.agreement)} agreement certified for answers with p_agree ≥ {promise.gate:g}")
-    text.append(f"; bound now {share(status.confidence, places=1)}", style="green")
-    text.append(f"\n{promise.noticed}", style="dim")
-    return text
+    yield "promised", Text(promise.says, style="green" if promise.gate is not None else "yellow")
+    if promise.unreachable is not None:
+        yield "out of reach", Text(_out_of_reach(status), style="bold red")
+    if promise.gate is not None:
+        gate = f"gate {promise.gate:g}: answers with p_agree ≥ {promise.gate:g}; certified steps: "
+        steps = ", ".join(f"{step:g}" for step in promise.certified)
+        bound = f"; lower bound for all steps at all times {share(status.confidence, places=1)}"
+        yield "certified", Text(f"{gate}{steps}{bound}", style="dim")
+    yield "evidence", promise.evidence
+    if status.self_agreement is not None:
+        told = f"{share(status.self_agreement, places=1)} when {status.asked_twice:,} questions were asked twice"
+        bounds = between(status.self_agreement_low, status.self_agreement_high)
+        yield "remote itself", Text.assemble(f"agrees with itself in {told}", (bounds, "dim"))
+    yield "what changes it", Text(promise.changes, style="dim")
+    if status.unusual_inputs is not None:
+        told = f"about {share(status.unusual_inputs)} look unlike those trained on (5% is usual); a hint only"
+        yield "recent inputs", Text(told, style="dim")
+
+
+def _out_of_reach(status: Status) -> str:
+    at_most = share(status.self_agreement_high, places=1)
+    return f"{share(status.promise.agreement)} is more than the remote model holds to itself ({at_most} at the most)"
 
 
 def _correlation(status: Status) -> Text:
@@ -225,7 +250,9 @@ def report_view(report: Report) -> Group:
         )
     caps = [(name, Text(told)) for name, told in report.caps.items()]
     alerts = [(one.task, Text(text, "red")) for one in report.tasks for text in one.alerts.values()]
-    parts: list[RenderableType] = [table, facts([("all tasks", money_line(report.money)), *caps])]
+    promised = [(one.task, _promised(one)) for one in report.tasks]
+    parts: list[RenderableType] = [table, facts([("all tasks", money_line(report.money)), *caps]), Text()]
+    parts += [Text("what is promised, and what is known", "bold"), facts(promised)]
     if report.trajectory.days:
         parts += [Text(), trajectory_table(report)]
     for one in (one for one in report.tasks if one.withheld or len(one.teachers) > 1):
@@ -233,6 +260,16 @@ def report_view(report: Report) -> Group:
     if alerts:
         parts += [Text(), Text("alerts", style="bold red"), facts(alerts)]
     return Group(*parts)
+
+
+def _promised(status: Status) -> Text:
+    """The promise, both agreements with their bounds, and what stands against it."""
+    text = Text(status.promise.says)
+    text.append("\n").append_text(_agreement(status))
+    text.append(f"\n{status.promise.evidence}", "dim")
+    if status.promise.unreachable is not None:
+        text.append(f"\nOut of reach: {_out_of_reach(status)}.", "bold red")
+    return text
 
 
 def trajectory_table(report: Report) -> Table:
@@ -271,6 +308,7 @@ def explanation_view(told: Explanation) -> Group:
             ("request", told.request_id),
             ("task", told.task),
             ("in short", Text(told.summary, style="bold")),
+            ("promise", Text(told.promise or "none: there is no answer")),
             ("input", body(told.input)),
             ("output", body(told.output)),
         ]

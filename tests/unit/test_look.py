@@ -31,7 +31,16 @@ from apprentice_events.log import Record
 
 MONEY = Money(spent="1.25", saved="3.50", would_have_been="4.75", today="0.10", reserved="0.00", remote_calls=321)
 PROMISE = Promise(
-    agreement=0.9, alpha=0.05, gate=0.8, certified=(0.9, 0.8), comparisons=240, epoch=1, noticed="a fall is noticed"
+    agreement=0.9,
+    alpha=0.05,
+    gate=0.8,
+    certified=(0.9, 0.8),
+    comparisons=240,
+    epoch=1,
+    noticed="a fall is noticed",
+    says="Of the local answers, at least 90% agree.",
+    evidence="240 local answers compared [so far].",
+    changes="It ends with a sudden fall.",
 )
 STATUS = Status(
     task="classify_ticket",
@@ -78,7 +87,7 @@ COLD = msgspec.structs.replace(
     agreement=None,
     agreement_local=None,
     correlation=None,
-    promise=msgspec.structs.replace(PROMISE, gate=None, certified=()),
+    promise=msgspec.structs.replace(PROMISE, gate=None, certified=(), says="Nothing is promised yet."),
     coaching=None,
     alerts={},
     versions=(),
@@ -158,7 +167,37 @@ def test_a_status_tells_what_matters():
     assert "[see] the report" in told, "square brackets in messages are no markup"
     cold = text_of(status_panel(COLD))
     assert "● cold start" in cold
-    assert "nothing certified yet" in cold
+    assert "Nothing is promised yet." in cold
+    assert "certified steps" not in cold
+    for part in ("at least 90% agree", "compared [so far]", "ends with a sudden fall", "certified steps: 0.9, 0.8"):
+        assert part in told
+
+
+def test_both_agreements_are_told_with_their_bounds_and_what_stands_against_the_promise():
+    doubted = msgspec.structs.replace(
+        STATUS,
+        agreement_local_low=0.911,
+        agreement_local_high=0.988,
+        agreement_served=0.976,
+        agreement_served_low=0.946,
+        agreement_served_high=0.993,
+        self_agreement=0.8,
+        self_agreement_low=0.7,
+        self_agreement_high=0.875,
+        asked_twice=41,
+        unusual_inputs=0.31,
+        promise=msgspec.structs.replace(PROMISE, unreachable="the remote model is unsteady"),
+    )
+    for view in (status_panel(doubted), report_view(msgspec.structs.replace(REPORT, tasks=(doubted,)))):
+        told = text_of(view, 160)
+        assert "96.0% of local answers (91.1% to 98.8%)" in told
+        assert "97.6% of all answers (94.6% to 99.3%)" in told
+        assert "90% is more than the remote model holds to itself (87.5% at the most)" in told
+    status = text_of(status_panel(doubted), 160)
+    assert "80.0% when 41 questions were asked twice (70.0% to 87.5%)" in status
+    assert "about 31% look unlike those trained on" in status
+    assert "to itself" not in text_of(report_view(REPORT))
+    assert "unlike" not in text_of(status_panel(STATUS))
 
 
 def test_the_report_has_a_row_per_task_and_the_caps():
