@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks import guarantee as promise
 from benchmarks.gateway_bench import run_gateway, stay_on_this_machine
+from benchmarks.guarantee_picture import draw
 from benchmarks.idle_bench import run_idle
 from benchmarks.latency_bench import run_latency
 from benchmarks.log_bench import run_appends
@@ -48,6 +50,21 @@ def gateway(quick: Quick = False, folder: Folder = HERE) -> None:
     found = asyncio.run(run_gateway(quick=quick, folder=folder))
     show("Gateways before one frontier", found["rows"], f"fdatasync of the disk: {found['fdatasync_us']} µs")
     keep("gateway", found, quick=quick)
+
+
+@app.command()
+def guarantee(
+    quick: Quick = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share the tasks.")] = 2,
+) -> None:
+    """Whether the promise holds on simulated tasks of known truth, beside other methods (extra ``bench``)."""
+    found = promise.run_guarantee(quick=quick, workers=workers)
+    for part, title, note in promise.TABLES:
+        show(title, promise.printable(found[part]), note)
+    path = keep("guarantee", found, quick=quick).with_suffix(".png")
+    print(f"{found['seconds']} s; {path if draw(found, path) else 'no picture: matplotlib is not installed'}")
+    if found["left_out"]:
+        print(f"left out, for river is not installed: {', '.join(found['left_out'])}")
 
 
 @app.command()

@@ -3,7 +3,8 @@
 *False certificate*: one issued while the true mean risk over the evidence so far is epsilon or more. The mean is that
 of the step's answers since the evidence began, each request weighted by the audit rate at its coin, as the promise
 reads. *Innocent* audits are those of a stretch of serving in which the risk of what was served never passed epsilon;
-an alarm there is false. *Delay* counts the answers served locally from the change to the alarm, and the audits among them.
+an alarm there is false. *Delay* counts the answers served locally from the change to the alarm, and the audits among
+them.
 """
 
 from collections.abc import Iterator
@@ -76,15 +77,17 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     false_drifts: int
     """False alarms of the slow detector, which start coaching."""
     delay: Delay | None
+    until_alarm: int | None
+    """Answers served locally from the change to the demotion; None: none came. 0 where nothing was served then."""
     noticed: int | None
-    """Answers served from the change to the first sign: coaching, drift or demotion."""
+    """The same to the first sign: coaching, drift or demotion."""
     rivals: dict[str, Rival]
 
 
 class Served(NamedTuple):
-    """An answer served locally, as a monitor would meet it. ``risk`` is the true one at the gate."""
+    """An answer served locally, as a monitor would meet it: its request, and the true mean risk at the gate."""
 
-    index: int
+    at: int
     audited: bool
     loss: float
     risk: float
@@ -117,7 +120,8 @@ def judge(family: str, number: int) -> Finding:
         false_demotions=demotions,
         false_drifts=drifts,
         delay=_delay(world, played, served),
-        noticed=_noticed(world, played, served),
+        until_alarm=_served_until(world, played, served, (v.CertificateRevoked,)),
+        noticed=_served_until(world, played, served, (v.CertificateRevoked, v.DriftDetected, v.CoachingStarted)),
         rivals=_rivals(world, played, served),
     )
 
@@ -164,7 +168,7 @@ def _false_alarms(played: Played, served: list[Served]) -> tuple[int, int, int]:
     waiting = iter([*served, None])
     one = next(waiting)
     for note in [*played.notes, None]:
-        while one is not None and (note is None or one.index <= note.at):
+        while one is not None and (note is None or one.at <= note.at):
             innocent = innocent and one.risk <= EPSILON + TOLERANCE
             audits += innocent and one.audited
             one = next(waiting)
@@ -181,34 +185,32 @@ def _false_alarms(played: Played, served: list[Served]) -> tuple[int, int, int]:
 def _delay(world: TaskWorld, played: Played, served: list[Served]) -> Delay | None:
     """The delay of the demotion after a change at once; None where nothing under the guarantee was served then."""
     change = world.course.change
-    after = [one for one in served if change is not None and one.index >= change]
-    if change is None or not after or after[0].index > change + 20 or after[0].risk - EPSILON < DROP_MIN:
+    after = [one for one in served if change is not None and one.at >= change]
+    if change is None or not after or after[0].at > change + 20 or after[0].risk - EPSILON < DROP_MIN:
         return None
     alarm = next((at for at, _ in played.events(v.CertificateRevoked) if at >= change), None)
-    before = [one for one in after if alarm is not None and one.index <= alarm]
+    before = [one for one in after if alarm is not None and one.at <= alarm]
     drop = after[0].risk - EPSILON
     return Delay(
         drop=drop,
-        rate=played.told[after[0].index].rate,
+        rate=played.told[after[0].at].rate,
         served=len(before) if alarm is not None else None,
         audits=sum(one.audited for one in before) if alarm is not None else None,
         expected_audits=expected_audits(drop),
     )
 
 
-def _noticed(world: TaskWorld, played: Played, served: list[Served]) -> int | None:
-    change, signs = world.course.change, (v.CertificateRevoked, v.DriftDetected, v.CoachingStarted)
-    first = next(
-        (
-            note.at
-            for note in played.notes
-            if change is not None and note.at >= change and isinstance(note.event, signs)
-        ),
-        None,
-    )
-    if change is None or first is None:
-        return None
-    return sum(change <= one.index <= first for one in served)
+def _served_until(
+    world: TaskWorld, played: Played, served: list[Served], signs: tuple[type[v.Event], ...]
+) -> int | None:
+    """Answers served locally from the change to the first of these events."""
+    change = world.course.change
+    if change is None or not served or served[-1].at < change:
+        return 0
+    for note in played.notes:
+        if note.at >= change and isinstance(note.event, signs):
+            return sum(change <= one.at <= note.at for one in served)
+    return None
 
 
 # ---------------------------------------------------------------- rivals
@@ -223,7 +225,7 @@ def _rivals(world: TaskWorld, played: Played, served: list[Served]) -> dict[str,
         change = world.course.change
         for one in trace:
             innocent = innocent and one.risk <= EPSILON + TOLERANCE
-            changed = change is not None and one.index >= change
+            changed = change is not None and one.at >= change
             rival.watched += changed
             if not one.audited:
                 continue

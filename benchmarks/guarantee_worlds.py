@@ -153,8 +153,12 @@ def _steady(family: str, low: float, high: float, requests: int) -> Callable[[ra
     return make
 
 
+def _worst(chance: random.Random) -> Course:
+    return Course(family=WORST, levels=[AGREEMENT] * 1_000)
+
+
 def _settling(chance: random.Random) -> Course:
-    levels = [0.97] * CHANGE_AT + [AGREEMENT] * 3_500
+    levels = [0.97] * CHANGE_AT + [AGREEMENT] * 3_000
     return Course(family="settles at it", levels=levels)
 
 
@@ -206,20 +210,23 @@ def _changing(chance: random.Random) -> Course:
     return Course(family="changing student", levels=[AGREEMENT] * 5_000, batch=150, skills=skills)
 
 
+WORST = "all steps at it"
 FAMILIES: dict[str, tuple[int, Callable[[random.Random], Course]]] = {
     "steady above": (80, _steady("steady above", 0.94, 0.97, 5_000)),
     "steady at it": (120, _steady("steady at it", AGREEMENT, AGREEMENT, 4_000)),
     "steady below": (80, _steady("steady below", 0.84, 0.895, 3_000)),
     "settles at it": (80, _settling),
-    "sudden drop": (160, _dropping),
-    "slow decay": (80, _decaying),
+    "sudden drop": (180, _dropping),
+    "slow decay": (60, _decaying),
     "oscillating": (80, _oscillating),
     "imbalanced": (80, _imbalanced),
     "bursty": (80, _bursty),
     "delayed teacher": (80, _delayed),
     "changing student": (80, _changing),
+    WORST: (1_000, _worst),
 }
-"""How many tasks of each family a full run plays, 1,000 in all, and how one is made from chance."""
+"""How many tasks of each family a full run plays, and how one is made from chance: 1,000 of all kinds, and another
+1,000 of the kind that the certificate has the most chances to be wrong about."""
 
 
 def make_task(family: str, number: int) -> TaskWorld:
