@@ -1,4 +1,4 @@
-"""What is promised about local answers, on how much evidence, and what would change it: in everyday words. Pure."""
+"""What is promised about local answers, on how much evidence, and what would change it: in everyday words."""
 
 from collections.abc import Iterable
 
