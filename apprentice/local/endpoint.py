@@ -60,7 +60,7 @@ class Endpoint:
         return _decoded(await self.call("GET", path, timeout_s=timeout_s), self._name)
 
     async def post(self, path: str, body: JsonObject, *, timeout_s: float = ANSWER_S) -> Any:
-        """As :meth:`get`, for what is sent. The order of the keys of ``body`` is kept: it means something in schemas."""
+        """As :meth:`get`, for what is sent. The keys of ``body`` keep their order: it means something in schemas."""
         return _decoded(await self.call("POST", path, content=encoded(body), timeout_s=timeout_s), self._name)
 
     async def call(

@@ -41,9 +41,8 @@ async def convert(opened: Opened, base_model: str, converter: Path) -> Path:
         return path
     await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    base = ("--base", base_model) if Path(base_model).is_dir() else ("--base-model-id", base_model)
     try:
-        await _run(sys.executable, str(converter), *base, "--outfile", str(partial), str(opened.folder))
+        await _run(sys.executable, str(converter), *_base(base_model), "--outfile", str(partial), str(opened.folder))
         await asyncio.to_thread(_keep, partial, path, opened)
     except (OSError, TimeoutError) as error:
         reason = str(error) or f"it took longer than {CONVERSION_S:g} s"
@@ -85,6 +84,10 @@ async def _run(*command: str) -> None:
         raise
     if status != 0:
         raise OSError(f"{command[1]} ended with status {status}" + "".join(f"\n  {line}" for line in tail))
+
+
+def _base(base_model: str) -> tuple[str, str]:
+    return ("--base", base_model) if Path(base_model).is_dir() else ("--base-model-id", base_model)
 
 
 def _keep(partial: Path, path: Path, opened: Opened) -> None:

@@ -1,8 +1,8 @@
 """A process that holds another one on a leash: ``python leash.py COMMAND …`` runs the command and watches over it.
 
 It leads a process group of its own. When the one who holds the other end of its standard input is gone, however that
-came about, the whole group is ended: no server outlives the program that started it. Otherwise it ends with the command,
-and as the command did. It is run as a file, on the standard library alone, so that it starts at once and stays small.
+came about, the whole group is ended: no server outlives the program that started it. Otherwise it ends with the
+command, and as the command did. It is run as a file, on the standard library alone, so that it starts at once.
 """
 
 import contextlib

@@ -93,7 +93,7 @@ class ManagedServer:
         return self._process.pid if self._process is not None else None
 
     async def start(self) -> None:
-        """Return once it is healthy. Raises :class:`LocalFailure` with the end of its log where it does not become so."""
+        """Return once it is healthy. Raises :class:`LocalFailure`, with the end of its log, if that fails."""
         if self._state == "closed":
             raise LocalFailure(f"{self._launch.name} was stopped")
         if self._state == "new":

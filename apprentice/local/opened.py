@@ -13,7 +13,7 @@ from apprentice.training.versions import MANIFEST, VersionError, check_manifest
 from apprentice_actors.ports import LocalFailure
 
 if TYPE_CHECKING:
-    from apprentice.local.confidence import Card, Token
+    from apprentice.local.confidence import Token
 
 NOT_MEASURED = 0.5
 """``p_agree`` of the untrained base model."""
@@ -53,7 +53,7 @@ def open_version(version: str, folder: Path, manifest_sha256: str | None, base: 
                 "give the folder of that version"
             )
         digest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
-        card: Card = Card.load(folder)
+        card = Card.load(folder)
     except (VersionError, OSError, ValueError, msgspec.MsgspecError) as error:
         raise LocalFailure(f"{version} cannot be loaded: {error}") from error
     return Opened(version=version, folder=folder, manifest_sha256=digest, p_agree=card.p_agree)

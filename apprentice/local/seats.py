@@ -1,8 +1,8 @@
 """Which versions a server holds, where it can hold only some of those that may be asked.
 
-Each version on the server has a seat. One that is asked and has none gets the seat of an idle version, of those the one
-asked longest ago. Where all are busy, the one asked longest ago takes no further requests, and goes when its last one is
-done. Requests wait for their seat and do not fail for want of one.
+Each version on the server has a seat. One that is asked and has none gets the seat of an idle version, of those the
+one asked longest ago. Where all are busy, the one asked longest ago takes no further requests, and goes when its last
+one is done. Requests wait for their seat and do not fail for want of one.
 """
 
 import asyncio
@@ -102,7 +102,7 @@ class Seats:
         self._seats.clear()
 
     async def _queue(self, version: str) -> Seat:
-        waiter = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Seat] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(version, []).append(waiter)
         if self._mover is None or self._mover.done():
             self._mover = asyncio.create_task(self._move(), name="seats of a local model server")

@@ -1,8 +1,8 @@
 """Versions behind a server that speaks HTTP: what vLLM, Ollama and llama.cpp have in common.
 
 Loading is: check every file, bring the version to the server, ask it once in the form in which it will be asked. Which
-versions the server holds at a time is the business of :class:`~apprentice.local.seats.Seats`: a version that had to make
-room comes back when it is asked, from its folder, checked again.
+versions the server holds at a time is the business of :class:`~apprentice.local.seats.Seats`: a version that had to
+make room comes back when it is asked, from its folder, checked again.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Keys of the ``local`` section that mean nothing to the chosen backend: written down, they are refused, not ignored."""
+"""Keys of the ``local`` section that mean nothing to the chosen backend: they are refused, not ignored."""
 
 from collections.abc import Iterator, Mapping
 
