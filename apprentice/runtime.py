@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import msgspec
 
-from apprentice import errors, reading
+from apprentice import errors, operating, reading
 from apprentice.config import Config, TaskConfig
 from apprentice.config import load as load_config
 from apprentice.journal import fold_spend, note, note_quietly
@@ -19,20 +19,16 @@ from apprentice.public_errors import public_denial, public_log_error
 from apprentice.purse import start_treasury
 from apprentice.results import Explanation, Report, Result, Status
 from apprentice.schema import ANY_OBJECT
-from apprentice.standing import start_local, start_trainer, start_watches
+from apprentice.standing import Desks, start_local, start_trainer, start_watches, task_ports
 from apprentice.teaching import start_teachers
-from apprentice.training.dataset import LogDatasets
 from apprentice.wiring import (
     Parts,
     World,
     assemble,
-    label_fields,
-    make_evaluator,
     purse_settings,
     runtime_started,
     task_settings,
     task_spec,
-    validator,
 )
 from apprentice_actors import commands as c
 from apprentice_actors.actor import ActorRef, ActorStopped, Reply
@@ -173,12 +169,30 @@ class Runtime:
         command = c.FeedbackGiven(request=request_id, rating=rating, comment=body.digest if body is not None else None)
         await self._tell_person(task, self._task(task)[1], command, (body,) if body is not None else ())
 
-    async def operate(self, task: str, action: str, version: str | None = None) -> None:
-        """Intervene: ``train``, ``promote``, ``rollback`` or ``reinforce`` (the remote answers until earned again)."""
-        command = msgspec.convert(
-            {"action": action, "version": version}, type=c.OperatorAsked
-        )  # a wrong action is a ValidationError that lists the right ones
-        await self._tell_person(task, self._task(task)[1], command, ())
+    async def operate(
+        self, task: str, action: str, version: str | None = None, *, reason: str = "the operator asked"
+    ) -> None:
+        """Intervene: ``train``, ``promote``, ``rollback``, ``retire``, or ``reinforce`` (the remote answers for now).
+
+        Without a ``version``, ``promote`` means the challenger and ``rollback`` the champion before. A version that
+        takes over is loaded and warm before. Raises :class:`CallerError` where nothing follows, with the reason, which
+        the log gets too; :class:`LocalUnavailable` where the version cannot be loaded.
+        """
+        _, ref = self._task(task)
+        asked = {"action": action, "version": version, "reason": reason}
+        command = msgspec.convert(asked, type=c.OperatorAsked)  # a wrong action is an error that lists the right ones
+        refused = await operating.prepare(self._supervisors[task], command)
+        await self._tell_person(task, ref, command, ())
+        if refused is not None:
+            raise errors.CallerError(refused)
+
+    async def compare(self, task: str, version: str | None = None, against: str | None = None) -> operating.Comparison:
+        """Let two versions answer the held-out rows now; ``against`` may be ``base``. It changes nothing.
+
+        Raises :class:`CallerError`, :class:`LocalUnavailable`.
+        """
+        self._task(task)
+        return await operating.compare(self._supervisors[task], version, against)
 
     async def erase(self, request_id: str, reason: str) -> erasure.Erasure:
         """Delete what a request held: input, answers, corrections, comments. Waits until the request is over.
@@ -255,22 +269,9 @@ class Runtime:
         self._herald = herald
         treasury = start_treasury(scope, parts, self._spend, self._purse, herald, self._tell_one)
         teachers = self._teachers = start_teachers(scope, parts)
-        local, trainer = start_local(scope, parts), start_trainer(scope, parts, self.config)
-        datasets = LogDatasets(parts.log, parts.redact, {task.name: label_fields(task) for task in self.config.tasks})
+        desks = Desks(treasury, teachers, start_local(scope, parts), start_trainer(scope, parts, self.config), herald)
         for task in self.config.tasks:
-            ports = TaskPorts(
-                log=parts.log,
-                clock=parts.clock,
-                randomness=parts.randomness,
-                treasury=treasury,
-                teachers=teachers,
-                local=local,
-                trainer=trainer,
-                datasets=datasets,
-                evaluator=make_evaluator(self.config, task),
-                validator=validator(task),
-                herald=herald,
-            )
+            ports = task_ports(self.config, task, parts, desks)
             make = partial(self._make_task, task, ports)
             self._refs[task.name] = scope.start(
                 f"task/{task.name}", make, policy=patient, capacity=max(1024, 4 * task.max_in_flight)

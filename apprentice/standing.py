@@ -3,20 +3,52 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import NamedTuple
 
-from apprentice.config import Config
-from apprentice.wiring import Parts, task_settings
+from apprentice.config import Config, TaskConfig
+from apprentice.training.dataset import LogDatasets
+from apprentice.wiring import Parts, label_fields, make_evaluator, task_settings, validator
 from apprentice_actors import commands as c
 from apprentice_actors.actor import ActorRef
+from apprentice_actors.herald import Announce
 from apprentice_actors.local import LocalDesk, LocalMessage
 from apprentice_actors.policy.triggers import due
 from apprentice_actors.settings import TaskSettings
 from apprentice_actors.supervision import RestartPolicy, Supervisor
-from apprentice_actors.task import TaskSupervisor
+from apprentice_actors.task import TaskPorts, TaskSupervisor
+from apprentice_actors.teachers import Teachers
 from apprentice_actors.trainer import Train, TrainerDesk, slots
+from apprentice_actors.treasury import TreasuryMessage
 from apprentice_actors.watching import remind, watch
 
 LOCAL_WAITING_MAX = 100_000
+
+
+class Desks(NamedTuple):
+    """What all tasks share."""
+
+    treasury: ActorRef[TreasuryMessage]
+    teachers: Teachers
+    local: ActorRef[LocalMessage]
+    trainer: ActorRef[Train]
+    herald: ActorRef[Announce]
+
+
+def task_ports(config: Config, task: TaskConfig, parts: Parts, desks: Desks) -> TaskPorts:
+    """Everything that one task talks to."""
+    return TaskPorts(
+        log=parts.log,
+        clock=parts.clock,
+        randomness=parts.randomness,
+        treasury=desks.treasury,
+        teachers=desks.teachers,
+        local=desks.local,
+        trainer=desks.trainer,
+        datasets=LogDatasets(parts.log, parts.redact, {task.name: label_fields(task)}),
+        evaluator=make_evaluator(config, task),
+        validator=validator(task),
+        herald=desks.herald,
+    )
 
 
 def start_local(scope: Supervisor, parts: Parts) -> ActorRef[LocalMessage]:

@@ -233,9 +233,9 @@ class FeedbackGiven(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OperatorAsked(msgspec.Struct, frozen=True, kw_only=True):
-    """A person wants something done: ``train``, ``promote VERSION``, ``rollback VERSION`` or ``reinforce``."""
+    """A person wants something done; ``version`` None: the challenger to promote, the champion before to go back to."""
 
-    action: Literal["train", "promote", "rollback", "reinforce"]
+    action: Literal["train", "promote", "rollback", "retire", "reinforce"]
     version: str | None = None
     reason: str = "the operator asked"
 
@@ -377,6 +377,12 @@ class DropVersion(msgspec.Struct, frozen=True, kw_only=True):
     delete: bool = False
 
 
+class SweepVersions(msgspec.Struct, frozen=True, kw_only=True):
+    """Delete what is left on disk of versions that are not kept: a crash may have come before it."""
+
+    versions: tuple[str, ...]
+
+
 type Effect = (
     Reserve
     | AskLocal
@@ -390,4 +396,5 @@ type Effect = (
     | Validate
     | LoadVersion
     | DropVersion
+    | SweepVersions
 )

@@ -10,7 +10,7 @@ from typing import Any
 from apprentice_events.task_state import TaskState
 
 from . import commands as c
-from . import erasing, journey, lessons, outcomes, repeats, tidings
+from . import erasing, journey, lessons, operating, outcomes, repeats, tidings
 from .decision import NOTHING, Decision
 from .settings import TaskSettings
 
@@ -39,7 +39,7 @@ _TABLE: dict[type[Any], Decide] = {
     c.ValidationBroke: lessons.validation_broke,
     c.CorrectionGiven: lessons.correction_given,
     c.FeedbackGiven: lessons.feedback_given,
-    c.OperatorAsked: lessons.operator_asked,
+    c.OperatorAsked: operating.operator_asked,
     c.TimePassed: lessons.time_passed,
     c.EraseAsked: erasing.erase_asked,
     c.TeacherNoticed: tidings.teacher_noticed,

@@ -11,7 +11,7 @@ from apprentice_events.bodies import encode_json, make_body
 from . import commands as c
 from .actor import ActorStopped, AskTimeout
 from .comparing import compare, compare_repeat
-from .lessons_effects import drop_version, load_version, train, validate
+from .lessons_effects import drop_version, load_version, sweep_versions, train, validate
 from .live import Live
 from .local import Answer
 from .mailbox import MailboxClosed, MailboxFull
@@ -54,6 +54,7 @@ class Effects:
             c.Validate: partial(validate, task),
             c.LoadVersion: partial(load_version, task),
             c.DropVersion: partial(drop_version, task),
+            c.SweepVersions: partial(sweep_versions, task),
         }
 
     def start(self, effect: c.Effect) -> None:

@@ -30,6 +30,7 @@ def watch_erased(state: TaskState, settings: TaskSettings) -> Decision:
         return Decision((v.AlertCleared(alert=ALERT),)) if told is not None else NOTHING
     message = (
         f"{', '.join(tainted)} learned from content that was erased since and should be retired: have a new version "
-        f"trained, which does without it, and let it take over; the last {settings.keep_versions} versions are kept"
+        f"trained, which does without it, let it take over, then `apprentice versions retire` each; by themselves the "
+        f"last {settings.keep_versions} versions are kept"
     )
     return NOTHING if told == message else Decision((v.AlertRaised(alert=ALERT, severity="warning", message=message),))

@@ -7,7 +7,6 @@ from apprentice_events.task_state import TaskState
 
 from . import commands as c
 from .decision import NOTHING, Decision
-from .epochs import restarted
 from .policy.promotion import judge_held_out
 from .policy.triggers import STRIKES, Cause, due
 from .settings import TaskSettings
@@ -144,27 +143,6 @@ def correction_given(state: TaskState, settings: TaskSettings, command: c.Correc
 def feedback_given(state: TaskState, settings: TaskSettings, command: c.FeedbackGiven, now_ns: int) -> Decision:
     """A rating is recorded."""
     return Decision((v.FeedbackReceived(request=command.request, rating=command.rating, comment=command.comment),))
-
-
-def operator_asked(state: TaskState, settings: TaskSettings, command: c.OperatorAsked, now_ns: int) -> Decision:
-    """A person intervenes; what makes no sense now is recorded as an act without consequence."""
-    acted = v.OperatorActed(action=command.action, detail=command.version or "")
-    versions, version = state.versions, command.version
-    if command.action == "train" and versions.job is None and versions.candidate is None:
-        triggered, start = trigger(state, "manual")
-        return Decision((acted, triggered), (start,))
-    if command.action == "promote" and version == versions.rival and version is not None:
-        promoted = v.AdapterPromoted(version=version, before=versions.champion, reason=command.reason)
-        return Decision((acted, promoted))
-    if command.action == "rollback" and versions.champion is not None:
-        target = version or versions.rival
-        if target is not None and target != versions.champion and target in versions.kept():
-            back = v.AdapterRolledBack(version=versions.champion, to=target, reason=command.reason)
-            return Decision((acted, back), (c.LoadVersion(version=target),))
-    if command.action == "reinforce" and state.phase == "steady_state":
-        revoked = v.CertificateRevoked(gate=None, epoch=state.evidence.epoch, reason=command.reason)
-        return Decision((acted, revoked, restarted(state, settings, command.reason)))
-    return Decision((acted,))
 
 
 def _under_way(state: TaskState, job: str) -> bool:

@@ -13,7 +13,7 @@ from . import commands as c
 from .actor import ActorStopped
 from .local import Answer, Drop, Load, NameBase
 from .mailbox import MailboxClosed
-from .ports import Example, LocalAnswer, LocalFailure, TrainedVersion, TrainingFailure, TrainingJob
+from .ports import Example, LocalAbsent, LocalAnswer, LocalFailure, TrainedVersion, TrainingFailure, TrainingJob
 from .supervision import ActorIsolated
 from .trainer import Train
 
@@ -136,14 +136,19 @@ class _Progress:
             self._task.tell(c.TrainingMoved(job=self._job, fraction=fraction, message=message))
 
 
-async def validate(task: "TaskSupervisor", effect: c.Validate) -> c.Command:
-    """Candidate and incumbent, or the untrained base, answer the same held-out rows through the same server."""
+async def validate(task: "TaskSupervisor", effect: c.Validate) -> c.Command | None:
+    """Candidate and incumbent, or the untrained base, answer the same held-out rows through the same server.
+
+    Where there is no local model on purpose, the candidate waits for a process that has one.
+    """
     try:
         await load(task, effect.version)
         base: str | None = None
         if effect.incumbent is None:
             base = await task.ports.local.ask(lambda reply: NameBase(reply=reply), LOAD_S)
         rows = await compare_held_out(task, effect.version, effect.incumbent or base)
+    except LocalAbsent:
+        return None
     except (LocalFailure, TrainingFailure, ActorStopped, MailboxClosed, TimeoutError) as error:
         return c.ValidationBroke(version=effect.version, reason=str(error))
     return c.ValidationDone(version=effect.version, incumbent=effect.incumbent, base=base, rows=rows)
@@ -170,6 +175,8 @@ async def _score_version(task: "TaskSupervisor", version: str, row: Example) -> 
         answer: LocalAnswer = await task.ports.local.ask(
             lambda reply: Answer(question=question, version=version, reply=reply), task.spec.deadline_s
         )
+    except LocalAbsent:
+        raise
     except LocalFailure:
         return 0.0
     if task.ports.validator(answer.output) is not None:
@@ -201,3 +208,9 @@ async def drop_version(task: "TaskSupervisor", effect: c.DropVersion) -> None:
     """Unload, and delete where that is meant."""
     folder = folder_of(task, effect.version) if effect.delete else None
     task.ports.local.tell(Drop(version=effect.version, folder=folder))
+
+
+async def sweep_versions(task: "TaskSupervisor", effect: c.SweepVersions) -> None:
+    """Delete folders that a crash left."""
+    for version in effect.versions:
+        shutil.rmtree(folder_of(task, version), ignore_errors=True)

@@ -160,6 +160,10 @@ class LocalFailure(Exception):
     """The local model could not answer or a version could not be loaded; the message says what and why."""
 
 
+class LocalAbsent(LocalFailure):
+    """This process has no local model, on purpose: its silence says nothing about any version."""
+
+
 class LocalModel(Protocol):
     """A server of trained versions. Names such as ``classify_ticket@v3`` are immutable."""
 

@@ -12,7 +12,10 @@ from .decision import Decision
 
 
 def recover(state: TaskState) -> Decision:
-    """Close every request in flight as unknown and the training job as interrupted; load what serves."""
+    """Close every request in flight as unknown and the training job as interrupted; load what serves.
+
+    Files of versions that are not kept are deleted: the last life may have ended before it came to that.
+    """
     events: list[v.Event] = []
     effects: list[c.Effect] = []
     for request, flight in state.flights.items():
@@ -34,6 +37,10 @@ def recover(state: TaskState) -> Decision:
     for version in (versions.champion, versions.rival):
         if version is not None:
             effects.append(c.LoadVersion(version=version))
+    kept = versions.kept()
+    gone = tuple(name for name in versions.known if name not in kept)
+    if gone:
+        effects.append(c.SweepVersions(versions=gone))
     if versions.candidate is not None:
         effects.append(c.Validate(version=versions.candidate, incumbent=versions.champion))
     return Decision(tuple(events), tuple(effects))

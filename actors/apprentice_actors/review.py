@@ -302,11 +302,13 @@ def trigger_training(state: TaskState, settings: TaskSettings) -> Decision:
 
 
 def retire_versions(state: TaskState, settings: TaskSettings) -> Decision:
-    """Keep the last few versions on disk; champion and rival are never retired."""
+    """Keep the last few versions on disk; champion and rival are never retired, what was rolled back goes first."""
     versions = state.versions
     in_use = {versions.champion, versions.rival, versions.candidate}
     kept = versions.kept()
-    idle = [name for name in kept if name not in in_use]
+    idle = sorted(
+        (name for name in kept if name not in in_use), key=lambda name: versions.known[name].status != "rolled_back"
+    )
     surplus = idle[: max(0, len(kept) - settings.keep_versions)]
     if not surplus:
         return NOTHING

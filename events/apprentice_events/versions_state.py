@@ -179,11 +179,17 @@ def _reject(state: VersionsState, event: v.AdapterRejected) -> None:
 
 
 def _enter(state: VersionsState, rival: str, role: Literal["challenger", "predecessor"]) -> None:
-    if state.rival is not None and state.known[state.rival].status == "rival":
-        state.known[state.rival].status = "standby"
+    _leave(state)
     state.rival, state.rival_role = rival, role
     state.known[rival].status = "rival"
     state.paired = Paired(champion=state.champion, rival=rival) if state.champion is not None else None
+
+
+def _leave(state: VersionsState) -> None:
+    """Nobody is compared with the champion any more."""
+    if state.rival is not None and state.known[state.rival].status == "rival":
+        state.known[state.rival].status = "standby"
+    state.rival = state.paired = None
 
 
 def _promote(state: VersionsState, version: str, before: str | None) -> None:
@@ -192,7 +198,7 @@ def _promote(state: VersionsState, version: str, before: str | None) -> None:
     state.history.append(version)
     if state.candidate == version:
         state.candidate = None
-    state.rival = state.paired = None
+    _leave(state)
     if before is not None:
         state.known[before].status = "standby"
         _enter(state, before, "predecessor")
@@ -203,4 +209,4 @@ def _roll_back(state: VersionsState, event: v.AdapterRolledBack) -> None:
     state.champion = event.to
     state.known[event.to].status = "champion"
     state.history.append(event.to)
-    state.rival = state.paired = None
+    _leave(state)
