@@ -27,6 +27,8 @@ test: $(VENV)/.dev
 	$(EXPORTED) $(BIN)/pytest -m "not heavy"
 
 heavy: $(VENV)/.heavy
+	.ci/vllm.sh $(BIN)/python
+	.ci/llama.sh $(BIN)/python
 	$(EXPORTED) $(BIN)/pytest -m heavy
 
 check: $(VENV)/.dev
@@ -40,7 +42,7 @@ bench: $(VENV)/.dev
 	$(EXPORTED) $(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/results/tmp
+	rm -rf $(VENV) .venv-vllm .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis benchmarks/results/tmp
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---------------------------------------------------------------- setting up
