@@ -10,7 +10,7 @@ from apprentice.testing.http_server import Request, Response
 from apprentice.testing.openai_service import CREATED
 from apprentice_actors.ports import JsonObject
 
-_ONE = re.compile(r"/v1(?:beta)?/models/([^/:]+)")
+_ONE = re.compile(r"/v1(?:beta)?/models/([^/]+)")
 _ALL = "/api/v1/models"
 _RELEASED = "2025-01-01T00:00:00Z"
 

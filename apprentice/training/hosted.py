@@ -19,6 +19,7 @@ import msgspec
 from apprentice.config import LocalConfig, TrainingConfig
 from apprentice.errors import InvalidConfig
 from apprentice.local.endpoint import Endpoint
+from apprentice.local.hosted import KEY_VARIABLE
 from apprentice.local.opened import require
 from apprentice.remote.openai_api import BASE_URL
 from apprentice.remote.retry import Backoff
@@ -34,7 +35,6 @@ from apprentice_actors.ports import Clock, TrainedVersion, TrainingFailure, Trai
 
 logger = logging.getLogger(__name__)
 
-KEY_VARIABLE = "OPENAI_API_KEY"
 _HONOURED = ("epochs", "batch_size", "max_minutes", "stuck_after_s", "continue_from_parent", "token_price")
 _POLL_FIRST_S, _POLL_MAX_S, _POLL_GROWTH = 2.0, 30.0, 1.3
 _CREATED, _RUNNING, _TRAINED, _MEASURED = 0.05, 0.1, 0.9, 0.99
@@ -61,7 +61,7 @@ class HostedTrainer:
         self._clock = clock or SystemClock()
         key = Secret.from_env(local.server.api_key_env or KEY_VARIABLE)
         self._vendor = TuningClient(local.server.url or BASE_URL, key, self._clock, client)
-        self._endpoint = Endpoint("OpenAI", self._vendor.url, cure="check local.server.url", key=key, client=client)
+        self._endpoint = Endpoint("the vendor", self._vendor.url, cure="check local.server.url", key=key, client=client)
         self._held: set[Path] = set()
         self._under_way: set[asyncio.Task[TrainedVersion]] = set()
         self._closed = False

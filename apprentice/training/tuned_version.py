@@ -9,22 +9,21 @@ import msgspec
 
 from apprentice.local import chat
 from apprentice.local.endpoint import Endpoint, Refused
-from apprentice.local.replies import Reply, completion
-from apprentice.remote.output_schema import strict
+from apprentice.local.hosted import HOSTED, ask
+from apprentice.local.replies import Reply
 from apprentice.training.versions import sha256_of, write_version
 from apprentice_actors.ports import Example, JsonObject, LocalFailure, Question, TrainingJob
 
 if TYPE_CHECKING:
     from apprentice.local.confidence import Card
 
-HOSTED = "hosted.json"
 ASKED_MAX = 50
 """Held-out rows that a new model is asked about; each costs an answer."""
 ASKED_AT_ONCE = 4
 
 
 class Hosted(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of ``hosted.json``."""
+    """The content of ``hosted.json``, which the serving side reads too."""
 
     model: str
     """The version's name at the vendor."""
@@ -49,16 +48,16 @@ async def measured(
     turn = asyncio.Semaphore(ASKED_AT_ONCE)
     replies: dict[int, Reply] = {}
 
-    async def ask(at: int) -> None:
+    async def ask_row(at: int) -> None:
         async with turn:
             try:
-                replies[at] = await _reply(endpoint, asked[at][0], model)
+                replies[at] = await ask(endpoint, asked[at][0], model)
             except (LocalFailure, Refused) as error:
                 tell(len(replies) / len(asked), f"a held-out row got no answer: {error}")
             else:
                 tell(len(replies) / len(asked), "asking the new model about held-out rows")
 
-    await asyncio.gather(*(ask(at) for at in range(len(asked))))
+    await asyncio.gather(*(ask_row(at) for at in range(len(asked))))
     kept = sorted(replies)
     agreed = [_agrees(replies[at], *asked[at], job.match_fields) for at in kept]
     card = fit([replies[at].tokens for at in kept], agreed, job.match_fields)
@@ -93,22 +92,6 @@ def write(
         metrics=metrics,
         created=created,
     )
-
-
-async def _reply(endpoint: Endpoint, question: Question, model: str) -> Reply:
-    body: JsonObject = {
-        "model": model,
-        "messages": chat.messages(question),
-        "temperature": 0,
-        "max_completion_tokens": question.max_output_tokens,
-        "logprobs": True,
-    }
-    wanted = None if question.tools else chat.answer_schema(question)
-    schema = strict(wanted) if wanted is not None else None
-    if schema is not None:
-        named = {"name": "answer", "schema": schema, "strict": True}
-        body["response_format"] = {"type": "json_schema", "json_schema": named}
-    return completion(await endpoint.post("/chat/completions", body), "OpenAI")
 
 
 def _agrees(reply: Reply, question: Question, row: Example, fields: Sequence[str]) -> bool:

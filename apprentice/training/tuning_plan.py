@@ -8,9 +8,10 @@ import msgspec
 
 from apprentice.config import LocalConfig, TrainingConfig
 from apprentice.local import chat
+from apprentice.local.hosted import HOSTED
 from apprentice.remote.prompt import canonical_json
 from apprentice.training.honoured import settings_of
-from apprentice.training.tuned_version import HOSTED, Hosted
+from apprentice.training.tuned_version import Hosted
 from apprentice.training.versions import VersionError, check_manifest
 from apprentice.training.worker import Refused as Leaking
 from apprentice.training.worker import read_examples, refuse_leak

@@ -49,16 +49,20 @@ class Rig:
         self.frontier = Frontier(lambda asked: self.answer(asked), clock=self.clock, tuning_s=600.0, api_key=KEY)
         self.said: list[tuple[float, str]] = []
 
-    def trainer(self, **training: Any) -> HostedTrainer:
-        local = LocalConfig(
+    def local(self, **training: Any) -> LocalConfig:
+        return LocalConfig(
             backend="openai",
             fine_tune_backend="openai",
             base_model=BASE,
             server={"url": "http://frontier.invalid/v1", "api_key_env": "HOSTED_KEY"},
             training={"token_price": "1.5", **training},
         )
-        client = httpx.AsyncClient(transport=self.frontier.transport())
-        return HostedTrainer(local, clock=self.clock, client=client)
+
+    def client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=self.frontier.transport())
+
+    def trainer(self, **training: Any) -> HostedTrainer:
+        return HostedTrainer(self.local(**training), clock=self.clock, client=self.client())
 
     def job(self, number: int = 1, *, train: int = 40, **more: Any) -> TrainingJob:
         for name, content in (("train", rows(train)), ("held-out", rows(10, 40))):

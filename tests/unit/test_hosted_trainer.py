@@ -6,13 +6,14 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hosted_rig import BASE, KEY, Rig
+from hosted_rig import BASE, KEY, SCHEMA, Rig
 
 from apprentice.errors import InvalidConfig, MissingExtra
-from apprentice.local.confidence import Card
+from apprentice.local.confidence import Card, Token
+from apprentice.local.hosted import HostedModel
 from apprentice.testing import Fault
 from apprentice.training.versions import check_manifest
-from apprentice_actors.ports import TrainingFailure
+from apprentice_actors.ports import Question, TrainingFailure
 
 HOUR_S = 3600.0
 
@@ -44,6 +45,19 @@ async def test_a_version_names_the_model_that_was_trained_and_what_it_is_worth(r
     assert made.seconds > 600.0
     assert rig.left == ["v1"]
     assert rig.frontier.tuning.files == {}
+
+
+async def test_what_was_trained_is_served(rig):
+    await rig.trainer().train(rig.job(), rig.tell)
+    served = HostedModel(rig.local(), client=rig.client())
+    await served.load("tickets@v1", rig.folder(1))
+    answer = await served.answer(
+        Question(task="tickets", input={"text": "ticket 7"}, output_schema=SCHEMA), "tickets@v1"
+    )
+    assert answer.output == {"label": "b"}
+    assert answer.p_agree == Card.load(rig.folder(1)).p_agree([Token(text='{"label":"b"}', logprob=-0.01)])
+    assert answer.p_agree > 0.8
+    await served.aclose()
 
 
 async def test_what_is_uploaded_is_the_chat_that_will_be_served(rig):
