@@ -29,6 +29,7 @@ test: $(VENV)/.dev
 heavy: $(VENV)/.heavy
 	.ci/vllm.sh $(BIN)/python
 	.ci/llama.sh $(BIN)/python
+	.ci/recipes.sh $(BIN)/python
 	$(EXPORTED) $(BIN)/pytest -m heavy
 
 check: $(VENV)/.dev
