@@ -60,6 +60,7 @@ def training_settings(config: Config, task: TaskConfig) -> dict[str, Any]:
     """What a trainer is told beyond the data."""
     local = config.local
     if local.backend != "embedded":
-        return {"base_model": local.base_model, "dtype": local.dtype, **local.training.model_dump(mode="json")}
+        training = local.training.model_dump(mode="json", exclude={"token_price"})  # a price is no setting
+        return {"base_model": local.base_model, "dtype": local.dtype, **training}
     settings: dict[str, Any] = {"numeric_tolerance": task.numeric_tolerance} if task.numeric_tolerance else {}
     return settings | ({"encoder": local.encoder} if local.encoder is not None else {})
