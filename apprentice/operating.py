@@ -56,7 +56,7 @@ async def compare(supervisor: TaskSupervisor, version: str | None, against: str 
     version = version or challenger or versions.champion
     if version is None:
         raise CallerError(f"{task} has no version yet; `apprentice distill train {task}` makes one")
-    base = await supervisor.ports.local.ask(lambda reply: NameBase(reply=reply), LOAD_S)
+    base: str | None = await supervisor.ports.local.ask(lambda reply: NameBase(reply=reply), LOAD_S)
     if against == BASE and base is None:
         raise CallerError(f"the local model of {task} has no untrained base to compare with; name a version")
     other = base if against == BASE else against or _opponent(versions, version, base)

@@ -36,7 +36,7 @@ class ExportedRow(msgspec.Struct, frozen=True, kw_only=True):
 class Export(msgspec.Struct, frozen=True, kw_only=True):
     """A dataset that was written for people and other programs."""
 
-    path: Path
+    path: str
     rows_train: int
     rows_holdout: int
     sha256: str
@@ -84,7 +84,7 @@ class LogDatasets:
         content = _lines([*(_exported(row, "train") for row in train), *(_exported(row, "holdout") for row in holdout)])
         _write(path, content)
         return Export(
-            path=path,
+            path=str(path),
             rows_train=len(train),
             rows_holdout=len(holdout),
             sha256=sha256(content).hexdigest(),

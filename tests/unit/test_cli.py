@@ -4,15 +4,13 @@ import asyncio
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from command_line import Ran, Run, assert_refused
 
 from apprentice.demo import DemoPlan, play
 from apprentice.demo_folder import CONFIG_FILE, example_config
-from apprentice.faces.cli import app
 from apprentice.faces.cli.document import cli_markdown
 from apprentice.testing import Frontier
 from apprentice_events.file_lock import FileLock
@@ -24,36 +22,9 @@ COMMANDS = [
     *("run", "correct", "feedback", "erase"),
     *("status", "report", "why", "events"),
     *("replay", "verify"),
+    *("versions", "distill"),
 ]
 TICKETS = 40
-
-
-class Ran(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-type Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command line in this process."""
-    monkeypatch.setenv("COLUMNS", "110")
-    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
-
-    def run(*args: object) -> Ran:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            app([str(arg) for arg in args])
-        captured = capsys.readouterr()
-        code = stop.value.code
-        return Ran(code if isinstance(code, int) else 0, captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -78,15 +49,6 @@ def config(demo: Path) -> Path:
 @pytest.fixture
 def log(demo: Path) -> Path:
     return demo / ".apprentice" / "log.db"
-
-
-def assert_refused(ran: Ran, *parts: str) -> None:
-    """One clear message on standard error, nothing on standard output, no traceback, exit code 1."""
-    assert (ran.code, ran.out) == (1, "")
-    assert ran.err.startswith("error: ")
-    assert "Traceback" not in ran.err
-    for part in parts:
-        assert part in ran.err.replace("\n", " ")
 
 
 # ---------------------------------------------------------------- the whole

@@ -2,8 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -12,6 +11,7 @@ from rich.text import Text
 
 from apprentice.config import Config, load
 from apprentice.errors import ApprenticeError, CallerError
+from apprentice.faces.cli.alone import alone
 from apprentice.faces.cli.common import (
     DEFAULT_CONFIG,
     ConfigOption,
@@ -25,8 +25,6 @@ from apprentice.faces.cli.common import (
 from apprentice.privacy.erasure import Erasure
 from apprentice.results import Result
 from apprentice.runtime import Runtime
-from apprentice.wiring import World
-from apprentice_actors.ports import Question, RemoteAnswer, RemoteFailure
 
 CALLERS = 8
 
@@ -151,7 +149,7 @@ def correct(
     right = parse_object(output, "the right answer")
 
     async def tell() -> None:
-        async with _without_teacher(load(config)) as runtime:
+        async with alone(load(config)) as runtime:
             await runtime.correct(request, right, author=author)
 
     asyncio.run(tell())
@@ -167,7 +165,7 @@ def feedback(
     """Rate a past answer from 0 to 1."""
 
     async def tell() -> None:
-        async with _without_teacher(load(config)) as runtime:
+        async with alone(load(config)) as runtime:
             await runtime.feedback(request, rating, comment=comment)
 
     asyncio.run(tell())
@@ -186,7 +184,7 @@ def erase(
     """
 
     async def forget() -> Erasure:
-        async with _without_teacher(load(config)) as runtime:
+        async with alone(load(config)) as runtime:
             return await runtime.erase(request, reason)
 
     gone = asyncio.run(forget())
@@ -197,31 +195,3 @@ def erase(
     if gone.versions:
         learned = ", ".join(gone.versions)
         show(Text(f"these versions learned from it: {learned}; roll back or retire them to be rid of it", "yellow"))
-
-
-@asynccontextmanager
-async def _without_teacher(config: Config) -> AsyncIterator[Runtime]:
-    """A runtime in which nobody asks the remote model, so that no key is needed."""
-    async with Runtime.open(
-        config, world=World(remote=_Absent(config.remote.provider, config.remote.model))
-    ) as runtime:
-        yield runtime
-
-
-class _Absent:
-    """A remote model that is not asked. Implements :class:`apprentice_actors.ports.RemoteModel`."""
-
-    def __init__(self, provider: str, model: str) -> None:
-        self.provider = provider
-        self.model = model
-
-    def quote_nd(self, question: Question) -> int:
-        """Nothing: no call is made."""
-        return 0
-
-    async def answer(self, question: Question, *, timeout_s: float) -> RemoteAnswer:
-        """Refuse."""
-        raise RemoteFailure("unavailable", f"{self.model} is not asked by this command; use `apprentice run`")
-
-    async def aclose(self) -> None:
-        """Nothing is open."""
