@@ -61,9 +61,8 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
         if self.code > 128:
             return _signal_name(self.code - 128)
         found = [match for line in self.log if (match := _KILLED.search(line))]
-        if not found:
-            return None
-        return found[0][1] or found[0][3] or _signal_name(int(found[0][2]))
+        names = [match[1] or match[3] or _signal_name(int(match[2])) for match in found]
+        return next((name for name in names if name != "SIGTERM"), None)  # launchers send it to the others themselves
 
     @property
     def reason(self) -> str:
