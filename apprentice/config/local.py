@@ -2,14 +2,17 @@
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from apprentice.config.types import (
     Count,
+    CountOrNone,
     Cron,
     Findings,
+    Gpu,
+    HourlyPrice,
     Hours,
     Minutes,
     Pause,
@@ -18,8 +21,10 @@ from apprentice.config.types import (
     Seconds,
     Section,
     Share,
+    SourceWeights,
     Text,
     Url,
+    Variables,
     Where,
 )
 
@@ -27,7 +32,6 @@ BackendName = Literal["embedded", "vllm", "ollama", "llama_cpp", "transformers",
 FineTuneBackendName = Literal["embedded", "lora", "unsloth", "axolotl", "huggingface", "openai"]
 Quantization = Literal["none", "8bit", "4bit"]
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
-Device = Annotated[int, Field(ge=0)]
 
 ADAPTER_TRAINERS = ("lora", "unsloth", "axolotl", "huggingface")
 """Training backends that make LoRA adapters for an open-weight base model."""
@@ -50,7 +54,7 @@ class ServerConfig(Section):
         json_schema_extra={"default_text": "made from the keys of this section"},
     )
     args: tuple[Text, ...] = Field((), description="Further words for the command that is made from the keys.")
-    environment: dict[str, str] = Field({}, description="Environment variables for a managed server.")
+    environment: Variables = Field({}, description="Environment variables for a managed server.")
     start_timeout_s: Seconds = Field(600.0, description="How long a managed server may take to become healthy.")
     model_dir: Path | None = Field(
         None,
@@ -61,7 +65,7 @@ class ServerConfig(Section):
         8, description="Versions held by the server at once; the one asked longest ago leaves first."
     )
     api_key_env: Text | None = Field(None, description="The environment variable that holds the server's API key.")
-    gpus: tuple[Device, ...] = Field((), description="GPUs of a managed server; all visible ones if left out.")
+    gpus: tuple[Gpu, ...] = Field((), description="GPUs of a managed server; all visible ones if left out.")
     tensor_parallel: Count = Field(1, description="GPUs that one copy of the model is split over.")
     context: Count | None = Field(
         None, description="Longest prompt and answer together, in tokens; the model's own limit if left out."
@@ -96,11 +100,11 @@ class TrainingConfig(Section):
     max_length: Count = Field(1024, description="Longest sequence in tokens; longer examples are left out and counted.")
     quantization: Literal["none", "4bit"] = Field("none", description="`4bit` trains on a quantized base (QLoRA).")
     continue_from_parent: bool = Field(True, description="Whether a version starts from the adapter of the one before.")
-    early_stopping: int = Field(
-        3, ge=0, description="Evaluations without a lower loss after which training ends; 0: never."
+    early_stopping: CountOrNone = Field(
+        3, description="Evaluations without a lower loss after which training ends; 0: never."
     )
     save_steps: Count = Field(50, description="Steps between checkpoints, from which an interrupted job goes on.")
-    weights: dict[Literal["remote", "correction", "import"], PositiveShare] = Field(
+    weights: SourceWeights = Field(
         {"remote": 1.0, "correction": 1.0, "import": 1.0},
         description="Weight of an example's loss, by its source.",
         json_schema_extra={"default_text": "all 1.0"},
@@ -111,7 +115,7 @@ class TrainingConfig(Section):
         description="Processes of a job.",
         json_schema_extra={"default_text": "one per GPU, one without GPUs"},
     )
-    gpus: tuple[Device, ...] = Field((), description="GPUs to train on; the CPU if left out.")
+    gpus: tuple[Gpu, ...] = Field((), description="GPUs to train on; the CPU if left out.")
     gpus_per_job: Count | None = Field(
         None,
         description="GPUs of one job; several jobs then run side by side.",
@@ -157,7 +161,7 @@ class LocalConfig(Section):
     server_model: Text | None = Field(
         None,
         description="The base model as the server knows it: a served name, an Ollama tag, a GGUF file.",
-        json_schema_extra={"default_text": "base_model"},
+        json_schema_extra={"default_text": "as base_model"},
     )
     fine_tune_backend: FineTuneBackendName = Field("embedded", description="What trains versions.")
     fine_tune_batch_size: Count = Field(100, description="New examples that trigger the next training.")
@@ -165,7 +169,7 @@ class LocalConfig(Section):
     encoder: Text | None = Field(
         None, description="A sentence encoder: a folder (`./encoder`) or an installed package; n-grams if left out."
     )
-    price_per_hour: Rate = Field(
+    price_per_hour: HourlyPrice = Field(
         Decimal(0), description="What an hour of local compute costs, in US dollars; counted against the caps."
     )
     keep_versions: Count = Field(3, description="Versions of each task that are kept for rolling back.")
@@ -207,7 +211,7 @@ class LocalConfig(Section):
         server = self.server
         if server.command and not server.managed:
             found.append((("server", "command"), "is only run for a managed server; write `managed: true`"))
-        if server.command and server.url is None:
+        if server.command and server.url is None and self.backend != "llama_cpp":
             found.append((("server", "url"), "missing: write where the server that `command` starts will listen"))
         if server.managed and self.backend not in ("vllm", "llama_cpp"):
             text = f"the runtime does not start servers for the backend {self.backend}; start it yourself"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
@@ -87,11 +87,11 @@ Dotted = Annotated[
     Wants("a function as `package.module:function`"),
 ]
 TimeZone = Annotated[str, AfterValidator(_time_zone), Wants("a time zone such as `UTC` or `Europe/Berlin`")]
-Cron = Annotated[
-    str, AfterValidator(_cron), Wants("a cron expression: minute, hour, day of month, month, day of week")
-]
+Cron = Annotated[str, AfterValidator(_cron), Wants("a cron expression: minute, hour, day of month, month, day of week")]
 
 Count = Annotated[int, BeforeValidator(_number), Field(ge=1), Wants("a whole number of at least 1")]
+CountOrNone = Annotated[int, BeforeValidator(_number), Field(ge=0), Wants("a whole number of at least 0")]
+Gpu = Annotated[int, BeforeValidator(_number), Field(ge=0), Wants("the number of a GPU")]
 Share = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1), Wants("a number from 0 to 1")]
 PositiveShare = Annotated[float, BeforeValidator(_number), Field(gt=0, le=1), Wants("a number above 0 and up to 1")]
 InnerShare = Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1), Wants("a number between 0 and 1")]
@@ -99,9 +99,7 @@ HalfShare = Annotated[float, BeforeValidator(_number), Field(gt=0, le=0.5), Want
 Seconds = Annotated[
     float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False), Wants("a number of seconds above 0")
 ]
-Hours = Annotated[
-    float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False), Wants("a number of hours above 0")
-]
+Hours = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False), Wants("a number of hours above 0")]
 Minutes = Annotated[
     float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False), Wants("a number of minutes above 0")
 ]
@@ -114,6 +112,14 @@ Money = Annotated[
 ]
 Rate = Annotated[
     Decimal, BeforeValidator(_number), Field(ge=0, le=100_000, decimal_places=6), Wants("US dollars per million tokens")
+]
+HourlyPrice = Annotated[
+    Decimal, BeforeValidator(_number), Field(ge=0, le=100_000, decimal_places=6), Wants("US dollars per hour")
+]
+Variables = Annotated[dict[str, str], Wants("names and values: `{HF_HOME: /models}`")]
+SourceWeights = Annotated[
+    dict[Literal["remote", "correction", "import"], PositiveShare],
+    Wants("a number above 0 and up to 1 for each source: `{remote: 0.5}`"),
 ]
 Distance = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False), Wants("a number of at least 0")]
 Temperature = Annotated[float, BeforeValidator(_number), Field(ge=0, le=2), Wants("a number from 0 to 2")]

@@ -1,10 +1,11 @@
 """The documentation of the configuration follows from its models, and is complete."""
 
+import re
 from pathlib import Path
 
 import yaml
 
-from apprentice.config import Config, describe, markdown
+from apprentice.config import Config, describe, loads, markdown
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,3 +52,16 @@ def test_the_shipped_file_shows_every_key():
     shown = (ROOT / "apprentice.yaml").read_text(encoding="utf-8")
     hidden = [key.path for key in describe() if f"{key.path.split('.')[-1].removesuffix('[]')}:" not in shown]
     assert hidden == []
+
+
+def test_what_stands_in_comments_about_the_local_model_can_be_uncommented():
+    shown = (ROOT / "apprentice.yaml").read_text(encoding="utf-8")
+    section = shown[shown.index("local:\n") : shown.index("\nsampling:")]
+    local = yaml.safe_load(re.sub(r"(?m)^  # ", "  ", section))["local"]
+    local |= {"backend": "vllm", "fine_tune_backend": "lora"}
+    local["server"]["managed"] = True
+    del local["encoder"], local["training"]["token_price"]  # of the other backends
+    whole = {"tasks": [{"name": "a", "description": "d"}], "remote": {"provider": "anthropic", "model": "m"}}
+    found = loads(yaml.safe_dump(whole | {"local": local})).local
+    assert found.training.gpus == (1, 2, 3, 4)
+    assert found.triggers.cron == "0 3 * * *"
