@@ -29,14 +29,14 @@ def stages(plan: Plan) -> Sequence[Stage]:
     return (Stage((*PYTHON, "-m", "accelerate.commands.launch", *command(plan)), surroundings(plan)),)
 
 
-def command(plan: Plan) -> tuple[str, ...]:
-    """The words after ``accelerate launch``. The worker itself decides about the number format.
+def command(plan: Plan, program: Sequence[str] = _WORKER) -> tuple[str, ...]:
+    """The words after ``accelerate launch``. The ``program`` itself decides about the number format.
 
     With ``--cpu`` accelerate starts one process, whatever number it is given: several are started by torch's launcher
     below it. For GPUs a configuration is written for the job; without one the user's default would be read.
     """
     work, settings, count = Path(plan.work), plan.settings, str(plan.processes)
-    worker = (*_WORKER, str(work / PLAN))
+    worker = (*program, str(work / PLAN))
     if settings.accelerate_config is not None:
         number = ("--num_processes", count) if settings.processes is not None or plan.job.devices else ()
         return ("--config_file", settings.accelerate_config, *number, "--main_process_port", "0", *worker)

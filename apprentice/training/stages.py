@@ -136,7 +136,8 @@ class StagedTrainer:
 
     def _plan(self, job: TrainingJob) -> Plan:
         local = self._local
-        told = {"base_model": local.base_model, "dtype": local.dtype, **local.training.model_dump(mode="json")}
+        configured = local.training.model_dump(mode="json", exclude={"token_price"})
+        told = {"base_model": local.base_model, "dtype": local.dtype, **configured}
         for name in job.settings.keys() - told.keys():
             raise TrainingFailure(f"{job.version} could not be trained: there is no setting {name!r}; remove it")
         try:
