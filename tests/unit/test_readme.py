@@ -13,7 +13,10 @@ from apprentice.config import load
 from apprentice.faces.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/ARCHITECTURE.md", "benchmarks/LOG.md"]
+DOCUMENTS = [
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+    *("docs/ARCHITECTURE.md", "docs/VERSIONS.md", "benchmarks/LOG.md"),
+]
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)[^)]*\)")
 COMMAND = re.compile(r"(?:`|^)apprentice ([a-z]+)", re.MULTILINE)
 MAKE = re.compile(r"(?:`|^)make ([a-z]+)", re.MULTILINE)
