@@ -50,6 +50,7 @@ class Endpoint:
         self.url = bare.rstrip("/")
         self._name = name
         self._cure = cure
+        self._closed = False
         self._headers = {"authorization": f"Bearer {key.reveal()}"} if key is not None else {}
         self._auth = httpx.BasicAuth(*login) if login is not None else httpx.USE_CLIENT_DEFAULT
         # A proxy for the outside world is not asked for what runs on this machine.
@@ -67,6 +68,8 @@ class Endpoint:
         self, method: str, path: str, *, content: bytes | None = None, timeout_s: float = ANSWER_S
     ) -> httpx.Response:
         """One exchange, with a status under 400. Raises :class:`Refused` and :class:`LocalFailure`."""
+        if self._closed:
+            raise LocalFailure(f"the connection to {self._name} was closed")
         headers = {**self._headers, "content-type": "application/json"} if content is not None else self._headers
         timeout = httpx.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
         request: dict[str, Any] = {"content": content, "headers": headers, "auth": self._auth, "timeout": timeout}
@@ -94,6 +97,7 @@ class Endpoint:
 
     async def aclose(self) -> None:
         """Close the connections."""
+        self._closed = True
         await self._clients.aclose()
 
 

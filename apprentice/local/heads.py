@@ -68,7 +68,7 @@ def _head(field: str, texts: list[str], schema: Any) -> Head:
     if numeric:
         most = min(most, max(_NUMBER_CHOICES, min(_NUMBER_CHOICES_MAX, len(texts) // 10)))
     if closed or len(values) <= most:
-        return Head(field=field, kind="choice", values=values)
+        return Head(field=field, kind="choice", values=tuple(sorted({*values, *_listed(about)})))
     if not numeric:
         return Head(field=field, kind="copy", values=tuple(texts))
     numbers = np.array([float(text) for text in texts])
@@ -82,6 +82,11 @@ def _head(field: str, texts: list[str], schema: Any) -> Head:
         high=high if isinstance(high, int | float) else float(numbers.max()),
         whole=about.get("type") == "integer" or not any(set(".eE") & set(text) for text in values),
     )
+
+
+def _listed(about: Mapping[str, Any]) -> list[str]:
+    """The texts that the schema allows: one that was never seen can be answered by its name."""
+    return [json.dumps(value, ensure_ascii=False) for value in about.get("enum", ()) if isinstance(value, str)]
 
 
 def _is_number(text: str) -> bool:

@@ -6,7 +6,7 @@ what it has, and ends. No request waits or fails; for that time the model is in 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,8 +38,8 @@ class _Process:
         """The adapters that it has when it is started the next time."""
         self.adapters: dict[str, int] = {}
         """Version to the number of its adapter."""
-        self.managed = ManagedServer(self._launch, endpoint, _nothing_to_restore)
         self._make_launch = launch
+        self.managed = ManagedServer(self._launch, endpoint, _nothing_to_restore)
         self._users = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -117,7 +117,7 @@ class LlamaCppModel(ServedModel):
         """Whether the server of the moment runs."""
         return self._process is not None and self._process.managed.up
 
-    async def stop(self) -> None:
+    async def stop(self, held: Sequence[Opened]) -> None:
         """End all servers."""
         async with self._turn_of_processes:
             process, self._process = self._process, None

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -91,6 +91,11 @@ class ManagedServer:
     def pid(self) -> int | None:
         """The process group of the running server."""
         return self._process.pid if self._process is not None else None
+
+    @property
+    def log(self) -> Sequence[str]:
+        """The last lines of its log."""
+        return tuple(self._tail)
 
     async def start(self) -> None:
         """Return once it is healthy. Raises :class:`LocalFailure`, with the end of its log, if that fails."""

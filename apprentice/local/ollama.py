@@ -4,6 +4,7 @@ The name of such a model holds the digest of the version's manifest: whoever els
 from earlier runs, a name stands for one version.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +108,7 @@ class OllamaModel(ServedModel):
             return False
         return True
 
-    async def stop(self) -> None:
+    async def stop(self, held: Sequence[Opened]) -> None:
         """Close the connections. The models stay: they are found again under their names."""
         await self._endpoint.aclose()
 

@@ -8,6 +8,7 @@ make room comes back when it is asked, from its folder, checked again.
 import asyncio
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,8 +83,8 @@ class ServedModel(ABC):
         """Whether the server responds."""
 
     @abstractmethod
-    async def stop(self) -> None:
-        """Close the connections, and end a server that was started here."""
+    async def stop(self, held: Sequence[Opened]) -> None:
+        """Close the connections, and end a server that was started here. ``held`` are the versions on it."""
 
     # ------------------------------------------------------------ the port
 
@@ -162,9 +163,10 @@ class ServedModel(ABC):
         if self._closed:
             return
         self._closed = True
+        held = [opened for version, opened in self._versions.items() if version in self._seats.held]
         self._versions.clear()
         await self._seats.close()
-        await self.stop()
+        await self.stop(held)
 
     # ------------------------------------------------------------ within
 

@@ -24,6 +24,7 @@ from apprentice.local.calibration import Calibrator, Flags, Precision, calibrati
 from apprentice.local.encoder import Encoder, EncoderSpace
 from apprentice.local.features import Floats, NgramSpace, Ranks, Space
 from apprentice.local.heads import Head, Tolerance, answers, plan, targets
+from apprentice.local.names import WEIGHT, as_inputs, as_targets, names
 from apprentice_actors.ports import Example, JsonObject
 
 WEIGHTS = "weights.safetensors"
@@ -59,6 +60,8 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     encoder: str | None
     encoder_sha256: str | None
+    names: int = 0
+    """Names of values (:mod:`apprentice.local.names`) that stand behind the rows."""
     usual: tuple[float, ...] = ()
     """Evenly spaced quantiles of the similarity of each training input to the nearest other one, ascending."""
 
@@ -88,10 +91,11 @@ class Student:
         """The same, and how unlike the training inputs each input is."""
         kernel = self._space.kernel(inputs)
         scores = (kernel.astype(np.float32) @ self._alpha).astype(np.float64)
-        outputs = answers(self.card.heads, scores, kernel.argmax(axis=1))
+        likeness = kernel[:, : self.card.rows]
+        outputs = answers(self.card.heads, scores, likeness.argmax(axis=1))
         picks = Precision.picks(self.card.heads, scores)
         odds = self.card.precision.total(self.card.matched, picks, len(inputs))
-        nearest = kernel.max(axis=1)
+        nearest = likeness.max(axis=1)
         observed = signals(self.card.heads, self.card.matched, scores, nearest, odds)
         probabilities = self.card.calibrator.probability(observed).tolist()
         return [Told(*each) for each in zip(outputs, probabilities, self._novelty(nearest), strict=True)]
@@ -122,7 +126,7 @@ class Student:
             raise ValueError(f"{folder / WEIGHTS} is no safetensors file ({error}); train the version again") from error
         alpha = tensors.pop("alpha")
         if card.encoder is None:
-            return cls(card, NgramSpace.from_tensors(tensors, card.rows), alpha)
+            return cls(card, NgramSpace.from_tensors(tensors, card.rows + card.names), alpha)
         used = encoder(card.encoder)
         if used.fingerprint != card.encoder_sha256:
             raise ValueError(
@@ -153,14 +157,18 @@ def train(
     outputs = [row.output for row in rows]
     heads = plan(outputs, schema)
     matched = _matched(heads, match_fields)
-    inputs = [row.input for row in rows]
+    named = names(heads)
+    inputs = [*(row.input for row in rows), *as_inputs(named)]
     space: Space = EncoderSpace.build(encoder, inputs) if encoder else NgramSpace.build(inputs)
     progress(0.2, "features")
     gram = space.gram()
     progress(0.4, "similarities")
-    alpha, own = _solve(gram, targets(heads, outputs), np.array([row.weight for row in rows]))
+    wanted, weights = targets(heads, outputs), [row.weight for row in rows]
+    wanted = np.concatenate([wanted, as_targets(named, wanted.shape[1])])
+    alpha, own = _solve(gram, wanted, np.array(weights + [WEIGHT] * len(named)))
     progress(0.8, "weights")
-    trained, unseen = _left_out(gram, own), _asked(space, alpha, [row.input for row in held_out])
+    trained = _left_out(gram[: len(rows), : len(rows)], own[: len(rows)])
+    unseen = _asked(space, alpha, [row.input for row in held_out], len(rows))
     scores, nearest = np.concatenate([trained[0], unseen[0]]), np.concatenate([trained[1], unseen[1]])
     similarity = np.concatenate([trained[2], unseen[2]])
     given = answers(heads, scores, nearest)
@@ -178,6 +186,7 @@ def train(
         rows=len(rows),
         encoder=encoder.name if encoder else None,
         encoder_sha256=encoder.fingerprint if encoder else None,
+        names=len(named),
         usual=tuple(np.quantile(trained[2], np.linspace(0.0, 1.0, _QUANTILES)).tolist()),
     )
     return Student(card, space, alpha.astype(np.float32)), _metrics(observed, agreed, len(rows))
@@ -209,11 +218,13 @@ def _left_out(gram: Floats, scores: Floats) -> tuple[Floats, Ranks, Floats]:
     return scores, others.argmax(axis=1), others.max(axis=1)
 
 
-def _asked(space: Space, alpha: Floats, inputs: Sequence[JsonObject]) -> tuple[Floats, Ranks, Floats]:
+def _asked(space: Space, alpha: Floats, inputs: Sequence[JsonObject], rows: int) -> tuple[Floats, Ranks, Floats]:
+    """Scores, nearest of the training ``rows`` and its similarity for other inputs."""
     if not inputs:
         return np.zeros((0, alpha.shape[1])), np.zeros(0, np.int64), np.zeros(0)
     kernel = space.kernel(inputs)
-    return kernel @ alpha, kernel.argmax(axis=1), kernel.max(axis=1)
+    likeness = kernel[:, :rows]
+    return kernel @ alpha, likeness.argmax(axis=1), likeness.max(axis=1)
 
 
 def _right(

@@ -1,11 +1,14 @@
 """vLLM: one base model, LoRA adapters that come and go by name while it answers.
 
-A name is never loaded in place: vLLM keeps what it computed under a name, and would answer from the weights that were
-there before. Versions have immutable names, so the question does not arise.
+vLLM keeps what it computed under a name. A name is therefore never loaded in place, and the one that a version has
+there holds the digest of its manifest: whatever else is or was on the server, a name stands for one set of weights.
 """
 
+import asyncio
+import contextlib
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from apprentice.local.replies import Reply
 
 URL = "http://127.0.0.1:8000"
+PARTING_S = 5.0
 ADMIN_S = 120.0
 """The longest that loading an adapter may take."""
 
@@ -41,7 +45,7 @@ class VllmModel(ServedModel):
         url = (options.url or chosen).rstrip("/").removesuffix("/v1")
         self._endpoint = Endpoint(self.server, url, cure=_cure(local), key=key, client=client)
         self._managed = (
-            ManagedServer(lambda: _launch(local, url, key), self._endpoint, self._seats.restore)
+            ManagedServer(lambda: launch(local, url, key), self._endpoint, self._seats.restore)
             if options.managed
             else None
         )
@@ -55,31 +59,25 @@ class VllmModel(ServedModel):
             self._longest = await self._find_base()
 
     async def attach(self, opened: Opened) -> None:
-        """Load the adapter under the version's name. One that is there already is left from an earlier run of ours."""
-        path = self._seen_by_server(opened.folder)
-        body = {"lora_name": opened.version, "lora_path": str(path)}
+        """Load the adapter. One that is there already is left from an earlier run of ours."""
+        path = str(self._seen_by_server(opened.folder))
         try:
-            await self._endpoint.call("POST", "/v1/load_lora_adapter", content=encoded(body), timeout_s=ADMIN_S)
+            await self._load(opened, path)
         except Refused as error:
-            if error.status == 404 and error.said == "Not Found":
-                raise LocalFailure(
-                    "vLLM has no routes for adapters: start it with --enable-lora and the environment variable "
-                    "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
-                ) from error
-            if error.status == 404:
-                raise LocalFailure(
-                    f"vLLM finds no adapter at {path} ({error.said}); write where it sees our `model_dir` into "
-                    "local.server.model_dir"
-                ) from error
-            if error.status != 400 or await self._loaded_from(opened.version) != str(path):
+            if error.status != 400:
                 raise
+            loaded_from = await self._loaded_from(adapter_name(opened))
+            if loaded_from is None:
+                raise
+            if loaded_from != path:  # the same weights, but vLLM reads them again now and then
+                await self.detach(opened)
+                await self._load(opened, path)
 
     async def detach(self, opened: Opened) -> None:
         """Unload the adapter; one that is gone is gone."""
+        body = {"lora_name": adapter_name(opened)}
         try:
-            await self._endpoint.call(
-                "POST", "/v1/unload_lora_adapter", content=encoded({"lora_name": opened.version}), timeout_s=ADMIN_S
-            )
+            await self._endpoint.call("POST", "/v1/unload_lora_adapter", content=encoded(body), timeout_s=ADMIN_S)
         except Refused as error:
             if error.status != 404:
                 raise
@@ -93,10 +91,11 @@ class VllmModel(ServedModel):
 
         longest = min(question.max_output_tokens, self._longest or question.max_output_tokens)
         body: JsonObject = {
-            "model": opened.version if opened is not None else self._known,
+            "model": adapter_name(opened) if opened is not None else self._known,
             "messages": chat.messages(question),
             "max_tokens": longest,
             "temperature": 0.0,
+            "repetition_penalty": 1.0,  # else that of the base model's own settings, which are for chatting
             "logprobs": True,
             "response_format": {
                 "type": "json_schema",
@@ -118,11 +117,33 @@ class VllmModel(ServedModel):
             return False
         return True
 
-    async def stop(self) -> None:
-        """End our own server; close the connections."""
+    async def stop(self, held: Sequence[Opened]) -> None:
+        """End our own server, or leave somebody else's without our versions; close the connections."""
         if self._managed is not None:
             await self._managed.aclose()
+        else:
+            with contextlib.suppress(LocalFailure, Refused, TimeoutError):
+                async with asyncio.timeout(PARTING_S):
+                    for opened in held:
+                        await self.detach(opened)
         await self._endpoint.aclose()
+
+    async def _load(self, opened: Opened, path: str) -> None:
+        body = {"lora_name": adapter_name(opened), "lora_path": path}
+        try:
+            await self._endpoint.call("POST", "/v1/load_lora_adapter", content=encoded(body), timeout_s=ADMIN_S)
+        except Refused as error:
+            if error.status == 404 and error.said == "Not Found":
+                raise LocalFailure(
+                    "vLLM has no routes for adapters: start it with --enable-lora and the environment variable "
+                    "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
+                ) from error
+            if error.status == 404:
+                raise LocalFailure(
+                    f"vLLM finds no adapter at {path} ({error.said}); write where it sees our `model_dir` into "
+                    "local.server.model_dir"
+                ) from error
+            raise
 
     async def _find_base(self) -> int | None:
         """The longest text of the served base model in tokens. Raises :class:`LocalFailure` if it is another model."""
@@ -136,9 +157,9 @@ class VllmModel(ServedModel):
         longest = mine.get("max_model_len")
         return longest if isinstance(longest, int) else None
 
-    async def _loaded_from(self, version: str) -> str | None:
-        """The folder from which a version of this name was loaded."""
-        found = next((each for each in await self._models() if each.get("id") == version), {})
+    async def _loaded_from(self, name: str) -> str | None:
+        """The folder from which an adapter of this name was loaded."""
+        found = next((each for each in await self._models() if each.get("id") == name), {})
         root = found.get("root")
         return str(root) if root is not None else None
 
@@ -161,13 +182,18 @@ class VllmModel(ServedModel):
             return folder.resolve()
 
 
+def adapter_name(opened: Opened) -> str:
+    """The name of a version on the server: ``TASK@vN-DIGEST``."""
+    return f"{opened.version}-{opened.manifest_sha256[:12]}"
+
+
 def _cure(local: LocalConfig) -> str:
     if local.server.managed:
         return "it is being started, or has ended and is started again"
     return "start it there, write its address into local.server.url, or write `managed: true` to have it started"
 
 
-def _launch(local: LocalConfig, url: str, key: Secret | None) -> Launch:
+def launch(local: LocalConfig, url: str, key: Secret | None) -> Launch:
     """How the server is started: the configured command, or one made from the keys."""
     options = local.server
     environment = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", **_keys(key), **options.environment}
