@@ -46,13 +46,21 @@ _WORDS: dict[type[v.Event], Callable[[Any], str]] = {
     v.SamplingRateChanged: lambda e: f"audit rate {e.before:.3f} → {e.after:.3f}: {e.reason}",
     v.CertificateIssued: lambda e: f"gate {e.gate:g} certified after {e.comparisons} comparisons",
     v.CertificateRevoked: lambda e: f"certificates revoked: {e.reason}",
-    v.TrainingTriggered: lambda e: f"training of {e.version} on {e.examples} examples ({e.cause})",
+    v.TrainingTriggered: lambda e: f"training of {e.version} on {e.examples} examples ({e.cause.replace('_', ' ')})",
+    v.TrainingStarted: lambda e: f"{e.rows_train} rows to train on, {e.rows_holdout} held out",
+    v.TrainingProgressed: lambda e: f"{e.fraction:.0%} {e.message}",
     v.TrainingFailed: lambda e: f"{e.version} was not made: {e.reason}",
     v.AdapterTrained: lambda e: f"{e.version} made in {e.seconds:.1f} s",
     v.AdapterValidated: lambda e: f"{e.version} passed: {e.reason}",
     v.AdapterRejected: lambda e: f"{e.version} rejected: {e.reason}",
+    v.AdapterLoaded: lambda e: f"{e.version} is loaded as {e.role}",
     v.AdapterPromoted: lambda e: f"{e.version} is champion: {e.reason}",
     v.AdapterRolledBack: lambda e: f"{e.version} rolled back to {e.to}: {e.reason}",
+    v.AdapterRetired: lambda e: f"{e.version} is retired: {e.reason}",
+    v.OperatorActed: lambda e: (
+        f"the operator asked to {e.action}{f' {e.detail}' if e.detail else ''}"
+        f"{f', and nothing followed: {e.refused}' if e.refused else ''}"
+    ),
     v.AlertRaised: lambda e: f"{e.severity}: {e.message}",
     v.AlertCleared: lambda e: f"over: {e.alert}",
 }
