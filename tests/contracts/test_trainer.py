@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from apprentice.testing import Frontier
 from apprentice.testing.models import ScriptedTrainer
 from apprentice.training.embedded import EmbeddedTrainer
 from apprentice.training.hosted import HostedTrainer
+from apprentice.training.lora import LoraTrainer
 from apprentice.training.versions import check_manifest, read_manifest
 from apprentice_actors.ports import Example, Question, Trainer, TrainingFailure, TrainingJob
+from tests import tiny_llama
 
 # One loop for the module: the worker process is started once and serves all tests, as it does in life.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -42,16 +44,32 @@ def hosted() -> HostedTrainer:
         return HostedTrainer(local, clock=clock, client=httpx.AsyncClient(transport=frontier.transport()))
 
 
+def lora() -> LoraTrainer:
+    """Real training of adapters for a tiny model, a few steps each."""
+    training = {"max_steps": 3, "rank": 4, "batch_size": 4, "gradient_checkpointing": False}
+    base = str(tiny_llama.cached_base())
+    return LoraTrainer(
+        LocalConfig(backend="transformers", fine_tune_backend="lora", base_model=base, training=training)
+    )
+
+
 TRAINERS: dict[str, Callable[[], Trainer]] = {
     "embedded": EmbeddedTrainer,
     "scripted": lambda: ScriptedTrainer(SystemClock(), seconds=0.0),
     "openai": hosted,
+    "lora": lora,
 }
+HEAVY = ("lora",)
 OWN = [name for name in TRAINERS if name != "openai"]
 """Trainers whose weights lie in the version's folder; a provider gives each model a name of its own instead."""
 
 
-@pytest_asyncio.fixture(params=TRAINERS, scope="module", loop_scope="module")
+def marked(names: Iterable[str]) -> list[Any]:
+    """The names as parameters, those that take minutes marked as heavy."""
+    return [pytest.param(name, marks=pytest.mark.heavy) if name in HEAVY else name for name in names]
+
+
+@pytest_asyncio.fixture(params=marked(TRAINERS), scope="module", loop_scope="module")
 async def trainer(request):
     made = TRAINERS[request.param]()
     yield made
@@ -120,7 +138,7 @@ async def test_progress_rises_from_start_to_end(trainer, tmp_path):
     assert seen[0] < 0.5
 
 
-@pytest.mark.parametrize("trainer", OWN, indirect=True)
+@pytest.mark.parametrize("trainer", marked(OWN), indirect=True)
 async def test_same_data_and_seed_give_the_same_weights(trainer, tmp_path):
     for number in (1, 2):
         await trainer.train(job(tmp_path, number=number), nowhere)
@@ -171,7 +189,7 @@ async def test_jobs_asked_for_at_once_all_end(trainer, tmp_path):
     assert left(tmp_path) == ["v1", "v2", "v3"]
 
 
-@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.parametrize("name", marked(TRAINERS))
 async def test_a_closed_trainer_trains_nothing(name, tmp_path):
     trainer = TRAINERS[name]()
     await trainer.aclose()

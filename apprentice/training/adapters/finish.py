@@ -47,7 +47,7 @@ def finish(plan: Plan, adapter: Path, card: Card, course: Course, measured: dict
         card.save(folder)
         told = {"losses": course.losses, "evaluations": course.evaluations, "counts": counts, "words": course.words}
         (folder / METRICS).write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n")
-        draw(course, folder / PICTURE, plan.job.version)
+        draw(course, folder / PICTURE, plan.job.task)
 
     job, settings = plan.job, plan.settings
     digest = write_version(

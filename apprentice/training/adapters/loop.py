@@ -117,7 +117,8 @@ class Training:
         )
         deadline_s = settings.max_minutes * 60.0 * TRAINING_SHARE
         before_s, start = progress.seconds, time.monotonic()
-        every, ending = evaluation_every(len(steps)), "steps"
+        ending: Ending = "steps"
+        every = evaluation_every(len(steps))
         while progress.step < len(steps):
             rate = learning_rate(progress.step, len(steps), settings.learning_rate)
             loss, late = self._step(steps[progress.step], rate, late=progress.seconds >= deadline_s)

@@ -60,13 +60,13 @@ class Chat:
         return int(self.tokenizer.eos_token_id)
 
     def _render(self, told: Sequence[dict[str, str]], *, add_generation_prompt: bool) -> str:
-        from jinja2 import TemplateError
-
         try:
             text: str = self.tokenizer.apply_chat_template(
                 list(told), tokenize=False, add_generation_prompt=add_generation_prompt
             )
-        except TemplateError as error:
+        except Exception as error:
+            if not type(error).__module__.startswith("jinja2"):  # the language that chat templates are written in
+                raise
             raise Refused(
                 f"the chat template of {self._plan.settings.base_model} does not take this chat ({error}); "
                 "choose a base model whose template takes a system message"

@@ -71,6 +71,7 @@ def main(plan: Plan, told: Told) -> Done | None:
     told(_MEASURED, "writing the version")
     counts = {
         "rows_train": float(len(rows)),
+        "rows_watched": float(len(slice_)),
         "rows_too_long": float(too_long),
         "continued": float(plan.job.parent is not None and settings.continue_from_parent and scratch is None),
         "processes": float(plan.processes),
