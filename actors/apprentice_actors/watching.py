@@ -43,5 +43,8 @@ async def remind(
         await clock.sleep((MINUTE_NS - clock.now_ns() % MINUTE_NS) / 1e9)
         now_ns = clock.now_ns()
         for name, due in tasks.items():
-            if due(now_ns):
-                tell(name, c.TimePassed())
+            try:
+                if due(now_ns):
+                    tell(name, c.TimePassed())
+            except Exception:  # a defect about one task must not end the watch over the others
+                logger.exception("whether %s is due could not be worked out", name)

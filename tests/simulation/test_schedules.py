@@ -1,6 +1,11 @@
 """Trainings that time brings about, over virtual days and weeks."""
 
+import asyncio
+import contextlib
+
+from apprentice.testing.clock import run_virtual
 from apprentice.testing.world import Options, Traffic, simulate
+from apprentice_actors.watching import remind
 from apprentice_events import vocabulary as v
 
 HOUR_S = 3600.0
@@ -126,3 +131,24 @@ def test_every_task_has_its_own_time():
             assert found
 
     simulate(program, options(tasks=2, cron="0 3 * * *"))
+
+
+def test_the_watch_over_time_comes_at_full_minutes_and_outlives_a_defect():
+    told = []
+
+    def broken(now_ns):
+        raise ValueError("as planned")
+
+    async def program(clock):
+        await clock.sleep(12.5)
+        tasks = {"broken": broken, "due": lambda now_ns: True, "not due": lambda now_ns: False}
+        watching = asyncio.create_task(
+            remind(tasks, lambda name, command: told.append((name, clock.monotonic())), clock)
+        )
+        await clock.sleep(150.0)
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+
+    run_virtual(program)
+    assert told == [("due", 60.0), ("due", 120.0)]

@@ -3,7 +3,10 @@
 import pytest
 
 from apprentice.errors import CallerError, LocalUnavailable
+from apprentice.lineage import TAGS, lineages
+from apprentice.testing.folding import refold
 from apprentice.testing.world import Options, Traffic, simulate
+from apprentice.wiring import dollars
 from apprentice_events import vocabulary as v
 
 FIRST = Traffic(requests=70, burst=5, settle=True, gap_s=0.0)
@@ -138,3 +141,26 @@ def test_versions_are_compared_on_held_out_rows_when_a_person_asks():
             assert len(list(world.memory.scan())) == recorded, "comparing writes nothing"
 
     simulate(program, Options(seed=2, base_skill=0.2, config=FOUR))
+
+
+def test_what_training_and_answering_cost_counts_and_is_told():
+    async def program(world):
+        async with world.open() as runtime:
+            await world.drive(runtime, FIRST)
+            found = runtime.status("task_0").money
+            remote = sum(event.amount_nd for event in events(world, v.BudgetSettled))
+            local = sum(event.cost_nd for event in events(world, v.LocalAnswered))
+            (trained,) = events(world, v.AdapterTrained)
+            assert trained.cost_nd == 2_000_000, "two seconds at $3.60 an hour"
+            assert local > 0
+            assert found.training == "0.002"
+            assert found.local_compute == dollars(local)
+            assert found.spent == dollars(remote + local + trained.cost_nd)
+            assert found.would_have_been == dollars(remote)
+            assert runtime.report().money.training == "0.002"
+        world.memory.reopen()
+        state, records = refold(world.memory.scan())[0]["task_0"], list(world.memory.scan())
+        (told,) = lineages(state, [record for record in records if record.tag in TAGS])
+        assert (told.cost, told.seconds) == ("0.002", 2.0)
+
+    simulate(program, Options(seed=2, config={"local": {"price_per_hour": "3.60"}}))

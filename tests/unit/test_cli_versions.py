@@ -13,11 +13,13 @@ from command_line import Run, assert_refused
 from apprentice.demo import DemoPlan, play
 from apprentice.demo_folder import CONFIG_FILE
 from apprentice.testing.world import Options, Traffic, simulate
+from apprentice.training.versions import sha256_of
 from apprentice.wiring import LOG_FILE
 from apprentice_events import replay
 from apprentice_events.file_lock import FileLock
 from apprentice_events.log import Entry
 from apprentice_events.sqlite import SqliteLog
+from apprentice_events.vocabulary import AdapterTrained, TrainingTriggered
 
 SOME = Traffic(requests=50, burst=10, settle=True, gap_s=0.0)
 OPTIONS = Options(
@@ -141,7 +143,7 @@ def test_show_tells_data_training_verdict_and_life(run: Run, config: Path):
 
 
 def test_show_draws_the_loss_curve_where_the_trainer_left_one(run: Run, config: Path, folder: Path):
-    curves = {"loss": [[1, 2.0], [2, 1.0], [3, 0.5]], "eval_loss": [{"step": 3, "eval_loss": 0.6}]}
+    curves = {"losses": [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}, {"step": 3, "loss": 0.5}]}
     (folder / "models" / "task_0" / "v2" / "metrics.json").write_text(json.dumps(curves))
     found = json.loads(run("versions", "show", "task_0@v2", "--config", config, "--json").out)
     assert found["curves"] == {"training": [[1.0, 2.0], [2.0, 1.0], [3.0, 0.5]]}
@@ -185,6 +187,26 @@ def test_forth_and_back_and_away(run: Run, config: Path, folder: Path):
     assert sorted(path.name for path in (folder / "models" / "task_0").iterdir()) == ["v1", "v2"]
     assert "in a hurry" in run("versions", "show", "task_0@v5", "--config", config).out
     assert replay.verify(folder / LOG_FILE).ok
+
+
+def test_a_candidate_waits_for_a_process_with_a_local_model(run: Run, config: Path, folder: Path):
+    manifest = sha256_of(folder / "models" / "task_0" / "v2" / "manifest.json")
+    shutil.copytree(folder / "models" / "task_0" / "v2", folder / "models" / "task_0" / "v6")
+    pending = [
+        TrainingTriggered(job="j", version="task_0@v6", parent="task_0@v2", cause="batch", examples=270),
+        AdapterTrained(job="j", version="task_0@v6", parent=None, manifest=manifest, examples=9, seconds=1.0),
+    ]
+
+    async def append() -> None:
+        log = SqliteLog.open(folder / LOG_FILE)
+        version = await log.stream_version("task/task_0")
+        await log.append("task/task_0", version, [Entry(event) for event in pending], time_ns=2 * 10**18)
+        await log.close()
+
+    asyncio.run(append())
+    assert_refused(run("versions", "promote", "task_0@v6", "--config", config), "v6 is being validated")
+    assert run("versions", "retire", "task_0@v1", "--config", config).code == 0
+    assert statuses(run, config)["v6"] == "trained"
 
 
 def test_what_cannot_be_done_is_refused_with_the_reason(run: Run, config: Path, folder: Path):

@@ -3,6 +3,7 @@
 import json
 import sys
 
+import msgspec
 import pytest
 
 from apprentice.errors import CallerError, MissingExtra
@@ -33,23 +34,27 @@ ONE = Lineage(
 )
 
 
+def test_the_loss_curves_of_a_trainer_are_read_in_the_order_of_the_steps(tmp_path):
+    points = [{"step": 2, "loss": 1.0, "rate": 0.1}, {"step": 1, "loss": 2.0}, {"step": 3, "loss": None}]
+    (tmp_path / "metrics.json").write_text(json.dumps({"losses": points, "evaluations": points[:1], "words": {}}))
+    assert read_curves(tmp_path) == {"training": CURVE}, "one evaluation is no line"
+
+
+@pytest.mark.heavy
+def test_what_the_adapter_trainer_writes_is_what_is_read(tmp_path):
+    pytest.importorskip("torch")
+    from apprentice.training.adapters.checkpoint import Point
+    from apprentice.training.adapters.finish import METRICS, Course
+
+    course = Course(seed=0, losses=[Point(1, 2.0), Point(2, 1.0)], evaluations=[Point(1, 2.5), Point(2, 1.5)])
+    told = {"losses": course.losses, "evaluations": course.evaluations}
+    (tmp_path / METRICS).write_bytes(msgspec.json.encode(told))
+    assert read_curves(tmp_path) == {"training": CURVE, "evaluation": [(1.0, 2.5), (2.0, 1.5)]}
+
+
 @pytest.mark.parametrize(
-    "content",
-    [
-        {"loss": [2.0, 1.0]},
-        {"loss": [[1, 2.0], [2, 1.0]], "tokens_per_second": 9.5},
-        {"loss": [{"step": 2, "loss": 1.0}, {"step": 1, "loss": 2.0}]},
-        {"train_loss": [2.0, 1.0], "eval_loss": [1.5]},
-        {"log_history": [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}, {"step": 2, "train_runtime": 9.0}]},
-        [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}],
-    ],
+    "content", ["", "7", "{}", "[]", '{"losses": 7}', '{"losses": "low"}', '{"losses": [true, null, {}]}']
 )
-def test_every_usual_form_of_a_loss_curve_is_read(tmp_path, content):
-    (tmp_path / "metrics.json").write_text(json.dumps(content))
-    assert read_curves(tmp_path) == {"training": CURVE}
-
-
-@pytest.mark.parametrize("content", ["", "7", "{}", '{"loss": "low"}', '{"loss": [true, null, "x"]}', '{"loss": 0.5}'])
 def test_what_is_no_curve_is_none(tmp_path, content):
     (tmp_path / "metrics.json").write_text(content)
     assert read_curves(tmp_path) == {}
