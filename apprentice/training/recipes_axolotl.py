@@ -1,16 +1,22 @@
-"""Axolotl: a configuration file made from a recipe. The rows are tokenized already, so its own templates play no part.
+"""Axolotl: a configuration file made from a recipe, and what its output says.
 
-Axolotl cannot be told a time: a training that runs into its time cap is stopped and leaves no version.
+The rows are tokenized already, so that Axolotl's own templates play no part. It cannot be told a time: a training that
+runs into its time cap is stopped and leaves no version; one that was interrupted begins anew.
 """
 
+import re
 from typing import Any
 
 import yaml
 
+from apprentice.training.adapters.plan import Reply, parse_reply
 from apprentice.training.recipes_settings import CHECKPOINTS_KEPT, Recipe
 
-CONFIG = "axolotl.yml"
+CONFIGURATION = "axolotl.yml"
 MODULE = "axolotl.cli.train"
+_STEPS = re.compile(r"\b(\d+)/(\d+) \[\d+:\d+")
+"""The progress bar of transformers' trainer, which loading and tokenizing have too, before the steps."""
+_LOSS = re.compile(r"'loss': '?([0-9.eE+-]+)")
 
 
 def configuration(recipe: Recipe, *, flash: bool) -> dict[str, Any]:
@@ -43,7 +49,6 @@ def configuration(recipe: Recipe, *, flash: bool) -> dict[str, Any]:
         "seed": recipe.seed,
         "logging_steps": 1,
         "save_total_limit": CHECKPOINTS_KEPT,
-        "auto_resume_from_checkpoints": True,
         **_precision(recipe),
     }
     if recipe.max_steps is not None:
@@ -56,6 +61,23 @@ def configuration(recipe: Recipe, *, flash: bool) -> dict[str, Any]:
 def written(recipe: Recipe, *, flash: bool) -> str:
     """The configuration as YAML."""
     return yaml.safe_dump(configuration(recipe, flash=flash), sort_keys=False, allow_unicode=True)
+
+
+class Listener:
+    """Makes progress of the lines that Axolotl logs, and keeps them: they are worth reading if it fails."""
+
+    def __init__(self) -> None:
+        self._loss = ""
+
+    def __call__(self, line: str) -> Reply | None:
+        found = _LOSS.search(line)
+        if found is not None:
+            self._loss = f", loss {float(found[1]):.3g}"
+        bar = _STEPS.search(line)
+        if bar is not None and self._loss:
+            step, steps = int(bar[1]), int(bar[2])
+            return Reply(progress=(step / max(1, steps), f"step {step} of {steps}{self._loss}"))
+        return parse_reply(line)
 
 
 def _targets(recipe: Recipe) -> dict[str, Any]:

@@ -1,25 +1,28 @@
-"""What the training scripts of the recipes have in common: rows, number formats, the time cap, progress, the result.
+"""What the training scripts of the recipes have in common: rows, number formats, checkpoints, the time cap, the course.
 
-Runs in the trainer's subprocess, where torch and transformers are imported.
+Runs in the trainer's subprocess, where torch and transformers are imported. The adapter is the tool's; everything that
+follows from it is made by the code that measures every adapter.
 """
 
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from apprentice.training.recipes_settings import LINE, Recipe
+from apprentice.training.adapters.plan import Plan
+from apprentice.training.recipes_settings import ADAPTER, HISTORY, RECIPE, Recipe
+from apprentice.training.work import STATE, state
 
-ADAPTER, HISTORY = "adapter", "history.json"
-"""What a script leaves in the work folder: the finished adapter, and what was logged on the way."""
+type Told = Callable[[float, str], None]
 
 
-def tell(fraction: float, message: str) -> None:
-    """Report progress to the trainer."""
-    print(f"{LINE}{json.dumps([fraction, message])}", flush=True)  # noqa: T201  # the trainer listens
+def recipe_of(plan: Plan) -> Recipe:
+    """The recipe that the stage before wrote."""
+    return Recipe.read(Path(plan.work) / RECIPE)
 
 
 def dataset(path: str, columns: tuple[str, ...]) -> Any:
@@ -38,7 +41,7 @@ def number_format(recipe: Recipe) -> str:
         return recipe.dtype
     if not recipe.gpus:
         return "float32"
-    return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
 
 
 def device_map() -> dict[str, int]:
@@ -46,38 +49,46 @@ def device_map() -> dict[str, int]:
     return {"": int(os.environ.get("LOCAL_RANK", "0"))}
 
 
-def callbacks(recipe: Recipe) -> list[Any]:
+def callbacks(plan: Plan, recipe: Recipe, told: Told) -> list[Any]:
     """Progress, the time cap, early stopping: for any trainer that descends from transformers' own."""
     from transformers import EarlyStoppingCallback, TrainerCallback
 
-    until = time.monotonic() + recipe.max_seconds
+    start, before_s = time.monotonic(), state(Path(plan.work)).get("seconds", 0.0)
 
     class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not typed here
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-            if time.monotonic() >= until:
+        def on_step_end(self, args: Any, now: Any, control: Any, **kwargs: Any) -> Any:
+            if time.monotonic() - start >= recipe.max_seconds:
                 control.should_training_stop = True
             return control
 
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            if state.is_world_process_zero and state.max_steps > 0 and "loss" in (logs or {}):
-                text = f"step {state.global_step} of {state.max_steps}, loss {float(logs['loss']):.3g}"
-                tell(state.global_step / state.max_steps, text)
+        def on_log(self, args: Any, now: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            if now.max_steps > 0 and "loss" in (logs or {}):
+                text = f"step {now.global_step} of {now.max_steps}, loss {float(logs['loss']):.3g}"
+                told(now.global_step / now.max_steps, text)
+
+        def on_save(self, args: Any, now: Any, control: Any, **kwargs: Any) -> None:
+            if now.is_world_process_zero:
+                _note(plan, now.global_step, before_s + time.monotonic() - start)
 
     stopping = recipe.held_back is not None and recipe.early_stopping > 0
     return [Watch(), *([EarlyStoppingCallback(recipe.early_stopping)] if stopping else [])]
 
 
 def finish(trainer: Any, recipe: Recipe) -> None:
-    """Train from where an interrupted run left off, then save the adapter and the log."""
+    """Train, from the last checkpoint if the job was interrupted; then save the adapter and the log."""
     from transformers.trainer_utils import get_last_checkpoint
 
-    work = Path(recipe.work)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(recipe.work) if work.is_dir() else None)
+    run = Path(recipe.work)
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(recipe.work) if run.is_dir() else None)
+    trainer.save_model(str(run / ADAPTER))
     if trainer.is_world_process_zero():
-        trainer.model.save_pretrained(str(work / ADAPTER), safe_serialization=True)
-        history = [{name: value for name, value in each.items() if _plain(value)} for each in trainer.state.log_history]
-        (work / HISTORY).write_bytes(msgspec.json.encode(history))
+        (run / HISTORY).write_bytes(json.dumps({"log_history": trainer.state.log_history}).encode())
 
 
-def _plain(value: Any) -> bool:
-    return isinstance(value, int | float)
+def _note(plan: Plan, step: int, seconds: float) -> None:
+    """Write down that there is a checkpoint to go on from, for whoever asks for the same job again."""
+    path = Path(plan.work) / STATE
+    path.parent.mkdir(exist_ok=True)
+    draft = path.with_suffix(".draft")
+    draft.write_bytes(msgspec.json.encode({"seed": plan.job.seed, "step": step, "seconds": seconds}))
+    draft.replace(path)

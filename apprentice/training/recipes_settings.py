@@ -6,28 +6,39 @@ from typing import Any, Literal, Self
 
 import msgspec
 
+from apprentice.training.adapters.schedule import evaluation_every
+
+RECIPE, RUN = "recipe.json", "run"
+"""The recipe in a job's work folder, and the folder below it that the tool writes into."""
+ADAPTER, HISTORY = "adapter", "history.json"
+"""What a script leaves there: the finished adapter, and what was logged on the way."""
 WARM_UP = 0.05
 """Share of the steps in which the learning rate rises."""
 CHECKPOINTS_KEPT = 2
-LINE = "apprentice:"
-"""How the lines begin that a script writes for its trainer: JSON follows."""
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One training, with everything decided."""
 
     base_model: str
+    offline: bool
+    """Whether the base model lies here, so that nothing is ever downloaded."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"]
     tokens: str
     """JSONL of rows to learn: ``input_ids``, ``attention_mask``, ``labels`` (-100 where nothing is learned)."""
     held_back: str | None
     """Rows of the same form that tell when to stop early."""
     rows: int
+    """Rows to learn; ``rows_in_all`` with those held back."""
+    rows_in_all: int
+    rows_too_long: int
     tokens_total: int
     work: str
     """Where checkpoints go; the finished adapter too."""
     parent: str | None
     """The folder of the adapter to start from."""
+    scratch: str | None
+    """Why there is none although the version has a parent."""
     rank: int
     alpha: int
     dropout: float
@@ -83,8 +94,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def evaluate_steps(self) -> int:
-        """Steps between evaluations, and between checkpoints: at least one of each in every pass."""
-        return max(1, min(self.save_steps, self.steps_per_epoch))
+        """Steps between evaluations, each of which is a checkpoint too, so that the best one can be gone back to."""
+        return min(self.save_steps, evaluation_every(self.steps))
 
 
 def sft_arguments(recipe: Recipe, *, bf16: bool, fp16: bool, packing: bool) -> dict[str, Any]:

@@ -1,21 +1,21 @@
-"""The training script of the backend ``huggingface``: ``python -m apprentice.training.recipes_trl RECIPE``.
+"""The training script of the backend ``huggingface``: ``python -m apprentice.training.recipes_trl PLAN``.
 
 TRL's ``SFTTrainer`` on rows that are tokenized and labelled already. Packed rows do not see each other: their positions
 begin anew, and attention follows the positions.
 """
 
-import sys
-from pathlib import Path
 from typing import Any
 
-from apprentice.training.recipes_run import callbacks, dataset, device_map, finish, number_format
+from apprentice.training.adapters.plan import Done, Plan
+from apprentice.training.adapters.talk import serve
+from apprentice.training.recipes_run import Told, callbacks, dataset, device_map, finish, number_format, recipe_of
 from apprentice.training.recipes_settings import Recipe, sft_arguments
 
 _COLUMNS = ("input_ids", "labels")
 
 
-def make_trainer(recipe: Recipe) -> Any:
-    """The ``SFTTrainer`` of a recipe."""
+def make_trainer(recipe: Recipe, listening: list[Any]) -> Any:
+    """The ``SFTTrainer`` of a recipe; ``listening`` are its callbacks."""
     from transformers import AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
@@ -26,8 +26,8 @@ def make_trainer(recipe: Recipe) -> Any:
         args=SFTConfig(**arguments),
         train_dataset=dataset(recipe.tokens, _COLUMNS),
         eval_dataset=dataset(recipe.held_back, _COLUMNS) if recipe.held_back is not None else None,
-        processing_class=AutoTokenizer.from_pretrained(recipe.base_model),
-        callbacks=callbacks(recipe),
+        processing_class=AutoTokenizer.from_pretrained(recipe.base_model, local_files_only=recipe.offline),
+        callbacks=listening,
     )
 
 
@@ -47,7 +47,9 @@ def _base(recipe: Recipe, named: str) -> Any:
             bnb_4bit_compute_dtype=dtype,
         )
         more = {"quantization_config": quantized, "device_map": device_map()}
-    return AutoModelForCausalLM.from_pretrained(recipe.base_model, dtype=dtype, **more)
+    return AutoModelForCausalLM.from_pretrained(
+        recipe.base_model, dtype=dtype, local_files_only=recipe.offline, use_safetensors=True, **more
+    )
 
 
 def _adapted(base: Any, recipe: Recipe) -> Any:
@@ -69,11 +71,12 @@ def _adapted(base: Any, recipe: Recipe) -> Any:
     return get_peft_model(base, lora)
 
 
-def main() -> None:
-    """Train what the file named on the command line says."""
-    recipe = Recipe.read(Path(sys.argv[1]))
-    finish(make_trainer(recipe), recipe)
+def main(plan: Plan, told: Told) -> Done | None:
+    """Train; the next stage measures what came of it."""
+    recipe = recipe_of(plan)
+    finish(make_trainer(recipe, callbacks(plan, recipe, told)), recipe)
+    return None
 
 
 if __name__ == "__main__":
-    main()
+    serve(main)

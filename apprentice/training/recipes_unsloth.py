@@ -1,20 +1,20 @@
-"""The training script of the backend ``unsloth``: ``python -m apprentice.training.recipes_unsloth RECIPE``.
+"""The training script of the backend ``unsloth``: ``python -m apprentice.training.recipes_unsloth PLAN``.
 
 Unsloth's model with its own kernels under TRL's ``SFTTrainer``, on rows that are tokenized and labelled already. It
 needs a GPU. Rows are not packed: that Unsloth keeps packed rows apart could not be verified.
 """
 
-import sys
-from pathlib import Path
 from typing import Any
 
-from apprentice.training.recipes_run import callbacks, dataset, finish, number_format
+from apprentice.training.adapters.plan import Done, Plan
+from apprentice.training.adapters.talk import serve
+from apprentice.training.recipes_run import Told, callbacks, dataset, finish, number_format, recipe_of
 from apprentice.training.recipes_settings import Recipe, sft_arguments
 
 _COLUMNS = ("input_ids", "attention_mask", "labels")
 
 
-def make_trainer(recipe: Recipe) -> Any:
+def make_trainer(plan: Plan, recipe: Recipe, told: Told) -> Any:
     """The trainer of a recipe. Unsloth is imported first: it alters what is imported after it."""
     from unsloth import FastLanguageModel  # isort: skip
     from transformers import DataCollatorForSeq2Seq
@@ -49,7 +49,7 @@ def make_trainer(recipe: Recipe) -> Any:
         eval_dataset=dataset(recipe.held_back, _COLUMNS) if recipe.held_back is not None else None,
         processing_class=tokenizer,
         data_collator=DataCollatorForSeq2Seq(tokenizer),
-        callbacks=callbacks(recipe),
+        callbacks=callbacks(plan, recipe, told),
     )
 
 
@@ -59,11 +59,12 @@ def _dtype(named: str) -> Any:
     return getattr(torch, named)
 
 
-def main() -> None:
-    """Train what the file named on the command line says."""
-    recipe = Recipe.read(Path(sys.argv[1]))
-    finish(make_trainer(recipe), recipe)
+def main(plan: Plan, told: Told) -> Done | None:
+    """Train; the next stage measures what came of it."""
+    recipe = recipe_of(plan)
+    finish(make_trainer(plan, recipe, told), recipe)
+    return None
 
 
 if __name__ == "__main__":
-    main()
+    serve(main)

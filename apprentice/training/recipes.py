@@ -1,0 +1,83 @@
+"""The training backends that hand the work to a tool: ``huggingface`` (TRL), ``unsloth`` and ``axolotl``.
+
+Three stages: the examples become tokens, the tool trains on them, what it made is measured and written. The first and
+the last are ours and the same for every backend, so that a version does not tell which tool trained it.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from apprentice.config import LocalConfig, TrainingConfig
+from apprentice.training.adapters.plan import PLAN, Plan, Reply, parse_reply
+from apprentice.training.honoured import refuse_unhonoured
+from apprentice.training.lora import PACKAGES, command, surroundings
+from apprentice.training.process import PYTHON
+from apprentice.training.recipes_axolotl import CONFIGURATION, MODULE, Listener
+from apprentice.training.stages import Stage, StagedTrainer, require
+
+type Tool = Literal["huggingface", "unsloth", "axolotl"]
+
+_READ, _TRAINED = 0.05, 0.85
+"""How far a job is, as a fraction, after reading and training."""
+_ALL = frozenset(TrainingConfig.model_fields) - {"weights", "balance", "token_price"}
+
+
+class _About(msgspec.Struct, frozen=True):
+    """What is particular to a tool."""
+
+    packages: tuple[str, ...]
+    """Needed beside those of every backend for adapters."""
+    script: str
+    honoured: frozenset[str]
+    listener: Callable[[], Callable[[str], Reply | None]] = lambda: parse_reply
+
+
+_TOOLS: Mapping[Tool, _About] = {
+    "huggingface": _About(("trl", "datasets"), "apprentice.training.recipes_trl", _ALL),
+    "unsloth": _About(
+        ("unsloth", "trl", "datasets"),
+        "apprentice.training.recipes_unsloth",
+        _ALL - {"packing", "processes", "accelerate_config"},
+    ),
+    "axolotl": _About(("axolotl",), MODULE, _ALL - {"save_steps"}, Listener),
+}
+
+
+class RecipeTrainer(StagedTrainer):
+    """Trains LoRA adapters with somebody else's tool. Implements :class:`apprentice_actors.ports.Trainer`."""
+
+    def __init__(self, local: LocalConfig, backend: Tool) -> None:
+        """Raises :class:`InvalidConfig` for settings that the tool does not have, :class:`MissingExtra` without it."""
+        about = _TOOLS[backend]
+        refuse_unhonoured(local.training, backend, about.honoured)
+        packages = (*PACKAGES, *about.packages)
+        require(packages, f"the training backend {backend}", f"pip install 'apprentice[{backend}]'")
+        super().__init__(local, functools.partial(stages, backend))
+
+
+def stages(tool: Tool, plan: Plan) -> Sequence[Stage]:
+    """The commands of a job, in their order."""
+    about, told = _TOOLS[tool], str(Path(plan.work) / PLAN)
+    around = surroundings(plan)
+    return (
+        Stage((*PYTHON, "-m", "apprentice.training.recipes_rows", told, tool), around, until=_READ),
+        Stage(_training(tool, plan), _around(tool, around), read=about.listener(), until=_TRAINED),
+        Stage((*PYTHON, "-m", "apprentice.training.recipes_finish", told), around),
+    )
+
+
+def _training(tool: Tool, plan: Plan) -> Sequence[str]:
+    launch = (*PYTHON, "-m", "accelerate.commands.launch")
+    program = ("-m", _TOOLS[tool].script)
+    if tool == "axolotl":
+        *words, _ = command(plan, program)
+        return (*launch, *words, str(Path(plan.work) / CONFIGURATION))
+    return (*launch, *command(plan, program))
+
+
+def _around(tool: Tool, around: Mapping[str, str]) -> Mapping[str, str]:
+    return {**around, "AXOLOTL_DO_NOT_TRACK": "1"} if tool == "axolotl" else around

@@ -1,0 +1,135 @@
+"""What the recipes tell the tools that train for them: settings, number formats, configuration files."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from apprentice.training.recipes_axolotl import configuration, written
+from apprentice.training.recipes_settings import Recipe, sft_arguments
+
+SCRIPTS = sorted((Path(__file__).parents[2] / "apprentice" / "training").glob("recipes_*.py"))
+
+
+def recipe(**more: Any) -> Recipe:
+    fields: dict[str, Any] = {
+        "base_model": "vendor/model",
+        "dtype": "auto",
+        "tokens": "/work/tokens.jsonl",
+        "held_back": "/work/held-back.jsonl",
+        "offline": False,
+        "rows": 100,
+        "rows_in_all": 110,
+        "rows_too_long": 2,
+        "tokens_total": 30_000,
+        "work": "/work",
+        "parent": None,
+        "scratch": None,
+        "rank": 16,
+        "alpha": 32,
+        "dropout": 0.05,
+        "target_modules": ("all-linear",),
+        "learning_rate": 2e-4,
+        "epochs": 3,
+        "max_steps": None,
+        "max_seconds": 7200.0,
+        "batch_size": 8,
+        "gradient_accumulation": 1,
+        "gradient_checkpointing": True,
+        "packing": False,
+        "max_length": 1024,
+        "four_bit": False,
+        "early_stopping": 3,
+        "save_steps": 50,
+        "seed": 7,
+        "processes": 1,
+        "gpus": 0,
+    }
+    return Recipe(**{**fields, **more})
+
+
+def test_a_recipe_is_written_and_read_back(tmp_path):
+    made = recipe(target_modules=("q_proj", "v_proj"), max_steps=9)
+    made.write(tmp_path / "recipe.json")
+    assert Recipe.read(tmp_path / "recipe.json") == made
+
+
+@pytest.mark.parametrize(
+    ("more", "steps"),
+    [
+        ({}, 39),
+        ({"processes": 2, "gradient_accumulation": 2}, 12),
+        ({"packing": True}, 12),
+        ({"max_steps": 5}, 5),
+        ({"max_steps": 500}, 39),
+        ({"rows": 1, "epochs": 1}, 1),
+    ],
+)
+def test_steps_follow_from_rows_batches_and_processes(more, steps):
+    assert recipe(**more).steps == steps
+    assert 1 <= recipe(**more).warm_up_steps <= steps
+    assert 1 <= recipe(**more).evaluate_steps <= 50
+
+
+def test_sft_arguments_follow_the_recipe():
+    told = sft_arguments(recipe(max_steps=5), bf16=True, fp16=False, packing=True)
+    assert (told["max_steps"], told["bf16"], told["fp16"], told["packing"]) == (5, True, False, True)
+    assert (told["eval_strategy"], told["load_best_model_at_end"]) == ("steps", True)
+    assert told["save_steps"] % told["eval_steps"] == 0
+    plain = sft_arguments(recipe(held_back=None), bf16=False, fp16=False, packing=False)
+    assert (plain["eval_strategy"], plain["max_steps"], plain["save_steps"]) == ("no", -1, 50)
+    assert plain["use_cpu"]
+    assert not sft_arguments(recipe(gpus=2), bf16=False, fp16=False, packing=False)["use_cpu"]
+
+
+def test_axolotl_is_told_everything():
+    told = configuration(recipe(packing=True, max_steps=5, parent="/models/v1"), flash=True)
+    assert (told["adapter"], told["lora_r"], told["lora_alpha"], told["lora_dropout"]) == ("lora", 16, 32, 0.05)
+    assert (told["lora_target_linear"], told["lora_model_dir"], told["max_steps"]) == (True, "/models/v1", 5)
+    assert (told["sample_packing"], told["attn_implementation"]) == (True, "flash_attention_2")
+    assert told["datasets"] == [{"path": "/work/tokens.jsonl", "ds_type": "json", "split": "train"}]
+    assert (told["early_stopping_patience"], told["bf16"], told["seed"]) == (3, "auto", 7)
+
+
+def test_axolotl_packs_nothing_that_would_see_each_other():
+    told = configuration(recipe(packing=True), flash=False)
+    assert (told["sample_packing"], told["attn_implementation"]) == (False, "sdpa")
+
+
+def test_axolotl_quantizes_names_layers_and_leaves_out_what_is_not_asked_for():
+    told = configuration(recipe(four_bit=True, target_modules=("q_proj",), held_back=None), flash=False)
+    assert (told["adapter"], told["load_in_4bit"], told["lora_target_modules"]) == ("qlora", True, ["q_proj"])
+    assert {"max_steps", "lora_model_dir", "test_datasets", "early_stopping_patience"} & told.keys() == set()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        ("bfloat16", {"bf16": True}),
+        ("float16", {"bf16": False, "fp16": True}),
+        ("float32", {"bf16": False, "fp16": False, "tf32": False}),
+    ],
+)
+def test_axolotl_computes_in_the_format_that_is_asked_for(dtype, expected):
+    told = configuration(recipe(dtype=dtype), flash=False)
+    assert {name: told[name] for name in ("bf16", "fp16", "tf32") if name in told} == expected
+
+
+def test_the_configuration_file_says_what_was_meant():
+    made = recipe(base_model="Ünïcode: model # 1", learning_rate=1e-05)
+    assert yaml.safe_load(written(made, flash=True)) == configuration(made, flash=True)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_scripts_compile(path):
+    assert compile(path.read_text(encoding="utf-8"), str(path), "exec")
+
+
+@pytest.mark.parametrize("module", ["recipes", "recipes_axolotl", "recipes_settings"])
+def test_what_the_runtime_imports_needs_no_torch(module):
+    blocked = "import sys; sys.modules.update(dict.fromkeys(('torch', 'transformers', 'peft', 'trl'), None))"
+    program = f"{blocked}; import apprentice.training.{module}"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
