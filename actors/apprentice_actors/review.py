@@ -17,18 +17,16 @@ from .epochs import restarted
 from .erasing import watch_erased
 from .lessons import begin_training
 from .policy.burst import worthwhile
-from .policy.certificate import certificates, log_wealths
+from .policy.certificate import certificates
 from .policy.correlation import Correlation, correlation, wilson, window
 from .policy.drift import drift_verdict, shift_verdict
 from .policy.gate import next_gate, trial_gate
 from .policy.pacing import paced_rate
 from .policy.promotion import judge_challenger, judge_predecessor
+from .policy.renewal import spoiled
 from .policy.sampling import applied_rate, detect_floor, held_correlation, target_rate
 from .settings import TaskSettings
 from .tidings import watch_teachers
-
-SPOILED = -3.0
-"""Log wealth of the best step under which an epoch takes longer to mend than to start afresh."""
 
 type Rule = Callable[[TaskState, TaskSettings], Decision]
 
@@ -81,7 +79,7 @@ def renew_evidence(state: TaskState, settings: TaskSettings) -> Decision:
     only its smaller share of the error budget, and the window that called for it does not count in it.
     """
     evidence = state.evidence
-    if state.phase != "reinforcement" or state.certified or max(log_wealths(evidence), default=0.0) > SPOILED:
+    if state.phase != "reinforcement" or state.certified or not spoiled(evidence):
         return NOTHING
     recent = window(evidence, trial_gate(evidence, settings.guarantee))
     if recent is None or recent.count < evidence.window_size:
