@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from apprentice.config import LocalConfig, TrainingConfig
+from apprentice.errors import InvalidConfig
 from apprentice.training.adapters.plan import PLAN, Plan, Reply, parse_reply
 from apprentice.training.honoured import refuse_unhonoured
 from apprentice.training.lora import PACKAGES, command, surroundings
@@ -41,7 +42,7 @@ _TOOLS: Mapping[Tool, _About] = {
     "unsloth": _About(
         ("unsloth", "trl", "datasets"),
         "apprentice.training.recipes_unsloth",
-        _ALL - {"packing", "processes", "accelerate_config"},
+        _ALL - {"processes", "accelerate_config"},
     ),
     "axolotl": _About(("axolotl",), MODULE, _ALL - {"save_steps"}, Listener),
 }
@@ -54,9 +55,21 @@ class RecipeTrainer(StagedTrainer):
         """Raises :class:`InvalidConfig` for settings that the tool does not have, :class:`MissingExtra` without it."""
         about = _TOOLS[backend]
         refuse_unhonoured(local.training, backend, about.honoured)
+        if backend == "unsloth":
+            _refuse_without_one_gpu(local.training)
         packages = (*PACKAGES, *about.packages)
         require(packages, f"the training backend {backend}", f"pip install 'apprentice[{backend}]'")
         super().__init__(local, functools.partial(stages, backend))
+
+
+def _refuse_without_one_gpu(training: TrainingConfig) -> None:
+    problems = []
+    if not training.gpus:
+        problems.append("local.training.gpus: missing: unsloth needs a GPU")
+    if len(training.gpus) > 1 and training.gpus_per_job != 1:
+        problems.append("local.training.gpus_per_job: a job of unsloth has one GPU; write 1")
+    if problems:
+        raise InvalidConfig(problems)
 
 
 def stages(tool: Tool, plan: Plan) -> Sequence[Stage]:

@@ -8,8 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from apprentice.training.recipes_axolotl import configuration, written
+from apprentice.config import LocalConfig
+from apprentice.errors import InvalidConfig, MissingExtra
+from apprentice.training.adapters.plan import Plan, Reply, Settings
+from apprentice.training.recipes import RecipeTrainer, stages
+from apprentice.training.recipes_axolotl import Listener, configuration, written
 from apprentice.training.recipes_settings import Recipe, sft_arguments
+from apprentice_actors.ports import TrainingJob
 
 SCRIPTS = sorted((Path(__file__).parents[2] / "apprentice" / "training").glob("recipes_*.py"))
 
@@ -121,6 +126,134 @@ def test_axolotl_computes_in_the_format_that_is_asked_for(dtype, expected):
 def test_the_configuration_file_says_what_was_meant():
     made = recipe(base_model="Ünïcode: model # 1", learning_rate=1e-05)
     assert yaml.safe_load(written(made, flash=True)) == configuration(made, flash=True)
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (
+            ["{'loss': '1.5', 'epoch': '0.1'}", " 10%|█         | 2/20 [00:03<00:27,  1.5s/it]"],
+            (0.1, "step 2 of 20, loss 1.5"),
+        ),
+        (["Tokenizing: 50%|█████     | 10/20 [00:03<00:27,  1.5s/it]"], None),
+        (["{'eval_loss': '1.5'}", "2/20 [00:03<00:27]"], None),
+        (["{'loss': 0.25}", "20/20 [01:03<00:00]"], (1.0, "step 20 of 20, loss 0.25")),
+        (["{'loss': 0.25}", "loaded 3/4 files"], None),
+    ],
+)
+def test_axolotls_output_becomes_progress(lines, expected):
+    listener = Listener()
+    heard = [listener(line) for line in lines]
+    assert heard[-1] == (None if expected is None else Reply(progress=expected))
+    assert heard[:-1] == [None] * (len(lines) - 1)
+
+
+# ---------------------------------------------------------------- the trainer
+
+
+TOOLS = ("huggingface", "unsloth", "axolotl")
+
+
+def local(backend: str, **training: Any) -> LocalConfig:
+    told = {"gpus": (0,), **training}
+    return LocalConfig(backend="vllm", fine_tune_backend=backend, base_model="vendor/model", training=told)
+
+
+def plan(work: Path, *, devices: tuple[int, ...] = (), processes: int = 1, **settings: Any) -> Plan:
+    job = TrainingJob(
+        job="job-1",
+        task="tickets",
+        version="tickets@v1",
+        parent=None,
+        parent_folder=None,
+        folder=str(work / "v1"),
+        train_file="",
+        calibration_file="",
+        output_schema=None,
+        match_fields=(),
+        seed=7,
+        devices=devices,
+    )
+    told = Settings(base_model="vendor/model", **settings)
+    return Plan(job=job, settings=told, work=str(work), processes=processes)
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Every package seems to be there."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_missing_tool_names_its_extra(monkeypatch, tool):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in ("trl", tool) else object())
+    with pytest.raises(MissingExtra, match=rf"apprentice\[{tool}\]"):
+        RecipeTrainer(local(tool), tool)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+async def test_common_settings_are_honoured_by_all(installed, tool):
+    common = {
+        "rank": 8,
+        "alpha": 8,
+        "dropout": 0.1,
+        "learning_rate": 1e-3,
+        "epochs": 1,
+        "max_steps": 9,
+        "max_minutes": 5,
+    }
+    more = {"batch_size": 2, "gradient_accumulation": 2, "gradient_checkpointing": False, "quantization": "4bit"}
+    await RecipeTrainer(local(tool, **common, **more, max_length=64, early_stopping=0), tool).aclose()
+
+
+@pytest.mark.parametrize(
+    ("tool", "training"),
+    [
+        *((tool, {"weights": {"remote": 0.5}}) for tool in TOOLS),
+        *((tool, {"balance": True}) for tool in TOOLS),
+        *((tool, {"token_price": 1}) for tool in TOOLS),
+        ("unsloth", {"processes": 2}),
+        ("unsloth", {"accelerate_config": "zero.yaml"}),
+        ("axolotl", {"save_steps": 10}),
+    ],
+)
+def test_settings_that_a_tool_does_not_have_are_refused_by_name(installed, tool, training):
+    (name,) = training
+    with pytest.raises(InvalidConfig, match=rf"local.training.{name}: the backend {tool} has no such setting"):
+        RecipeTrainer(local(tool, **training), tool)
+
+
+@pytest.mark.parametrize(("training", "says"), [({"gpus": ()}, "gpus: missing"), ({"gpus": (0, 1)}, "gpus_per_job")])
+def test_unsloth_wants_one_gpu(installed, training, says):
+    with pytest.raises(InvalidConfig, match=f"local.training.{says}"):
+        RecipeTrainer(local("unsloth", **training), "unsloth")
+
+
+async def test_unsloth_takes_one_gpu_of_several(installed):
+    await RecipeTrainer(local("unsloth", gpus=(0, 1), gpus_per_job=1), "unsloth").aclose()
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_job_is_three_commands(tmp_path, tool):
+    first, second, third = stages(tool, plan(tmp_path))
+    assert first.command[-3:] == ("apprentice.training.recipes_rows", str(tmp_path / "plan.json"), tool)
+    assert third.command[-2:] == ("apprentice.training.recipes_finish", str(tmp_path / "plan.json"))
+    program = {
+        "huggingface": ("apprentice.training.recipes_trl", str(tmp_path / "plan.json")),
+        "unsloth": ("apprentice.training.recipes_unsloth", str(tmp_path / "plan.json")),
+        "axolotl": ("axolotl.cli.train", str(tmp_path / "axolotl.yml")),
+    }
+    assert tuple(second.command[-2:]) == program[tool]
+    assert "accelerate.commands.launch" in second.command
+    assert [stage.until for stage in (first, second, third)] == sorted({first.until, second.until, third.until})
+    assert all(stage.environment["CUDA_VISIBLE_DEVICES"] == "" for stage in (first, second, third))
+
+
+def test_several_processes_are_launched(tmp_path):
+    words = stages("huggingface", plan(tmp_path, processes=2))[1].command
+    assert words[words.index("--nproc-per-node") + 1] == "2"
+    stages("axolotl", plan(tmp_path, devices=(0, 1), processes=2))
+    assert "num_processes: 2" in (tmp_path / "accelerate.yaml").read_text()
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
