@@ -5,7 +5,7 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -32,5 +32,5 @@ def _curve(entries: Any) -> Curve:
     return sorted((float(step), float(loss)) for step, loss in points if _is_number(step) and _is_number(loss))
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
