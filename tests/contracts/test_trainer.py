@@ -20,6 +20,7 @@ from apprentice.testing.models import ScriptedTrainer
 from apprentice.training.embedded import EmbeddedTrainer
 from apprentice.training.hosted import HostedTrainer
 from apprentice.training.lora import LoraTrainer
+from apprentice.training.recipes import RecipeTrainer
 from apprentice.training.versions import check_manifest, read_manifest
 from apprentice_actors.ports import Example, Question, Trainer, TrainingFailure, TrainingJob
 from tests import tiny_llama
@@ -44,22 +45,21 @@ def hosted() -> HostedTrainer:
         return HostedTrainer(local, clock=clock, client=httpx.AsyncClient(transport=frontier.transport()))
 
 
-def lora() -> LoraTrainer:
+def tiny(backend: str) -> LocalConfig:
     """Real training of adapters for a tiny model, a few steps each."""
     training = {"max_steps": 3, "rank": 4, "batch_size": 4, "gradient_checkpointing": False}
     base = str(tiny_llama.cached_base())
-    return LoraTrainer(
-        LocalConfig(backend="transformers", fine_tune_backend="lora", base_model=base, training=training)
-    )
+    return LocalConfig(backend="transformers", fine_tune_backend=backend, base_model=base, training=training)
 
 
 TRAINERS: dict[str, Callable[[], Trainer]] = {
     "embedded": EmbeddedTrainer,
     "scripted": lambda: ScriptedTrainer(SystemClock(), seconds=0.0),
     "openai": hosted,
-    "lora": lora,
+    "lora": lambda: LoraTrainer(tiny("lora")),
+    "huggingface": lambda: RecipeTrainer(tiny("huggingface"), "huggingface"),
 }
-HEAVY = ("lora",)
+HEAVY = ("lora", "huggingface")
 OWN = [name for name in TRAINERS if name != "openai"]
 """Trainers whose weights lie in the version's folder; a provider gives each model a name of its own instead."""
 
