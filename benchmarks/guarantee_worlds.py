@@ -177,20 +177,20 @@ def _decaying(chance: random.Random) -> Course:
 
 def _oscillating(chance: random.Random) -> Course:
     period, first = chance.choice((40, 100, 250)), chance.randrange(2)
-    levels = [AGREEMENT + (0.09 if (index // period + first) % 2 else -0.09) for index in range(4_000)]
+    levels = [AGREEMENT + (0.09 if (index // period + first) % 2 else -0.09) for index in range(3_000)]
     return Course(family="oscillating", levels=levels)
 
 
 def _imbalanced(chance: random.Random) -> Course:
     share = chance.choice((AGREEMENT, 0.96))
-    return Course(family="imbalanced", levels=[share] * 4_000, majority=share)
+    return Course(family="imbalanced", levels=[share] * 3_000, majority=share)
 
 
 def _bursty(chance: random.Random) -> Course:
     level, spread = chance.choice(((AGREEMENT, 0.08), (0.95, 0.04)))
     levels: list[float] = []
     lags: list[int] = []
-    while len(levels) < 4_000:
+    while len(levels) < 3_000:
         size = chance.randint(20, 80)
         levels += [level + chance.choice((spread, -spread))] * size
         lags += [size - place for place in range(size)]
@@ -207,14 +207,14 @@ def _delayed(chance: random.Random) -> Course:
 
 def _changing(chance: random.Random) -> Course:
     skills = tuple(chance.uniform(-0.1, 0.085) for _ in range(40))
-    return Course(family="changing student", levels=[AGREEMENT] * 5_000, batch=150, skills=skills)
+    return Course(family="changing student", levels=[AGREEMENT] * 4_000, batch=150, skills=skills)
 
 
 WORST = "all steps at it"
 FAMILIES: dict[str, tuple[int, Callable[[random.Random], Course]]] = {
-    "steady above": (80, _steady("steady above", 0.94, 0.97, 5_000)),
-    "steady at it": (120, _steady("steady at it", AGREEMENT, AGREEMENT, 4_000)),
-    "steady below": (80, _steady("steady below", 0.84, 0.895, 3_000)),
+    "steady above": (80, _steady("steady above", 0.94, 0.97, 4_000)),
+    "steady at it": (120, _steady("steady at it", AGREEMENT, AGREEMENT, 3_000)),
+    "steady below": (80, _steady("steady below", 0.84, 0.895, 2_000)),
     "settles at it": (80, _settling),
     "sudden drop": (180, _dropping),
     "slow decay": (60, _decaying),
