@@ -102,6 +102,20 @@ def students(
     keep("students", found, quick=quick)
 
 
+@app.command()
+def training(
+    quick: Quick = False,
+    gpu: Annotated[bool, typer.Option("--gpu", help="On the first GPU: Qwen's shapes with random weights.")] = False,
+) -> None:
+    """Training of adapters beside TRL's SFTTrainer (extra ``heavy``), and whether merged weights mean the same."""
+    from benchmarks.training_bench import run_on_gpu, run_training
+
+    found = run_on_gpu(quick=quick) if gpu else run_training(quick=quick)
+    show("Training of adapters", found["rows"], ", ".join(f"{key}: {found[key]}" for key in found if key != "rows"))
+    if not gpu or found["gpu"] is not None:
+        keep("training_gpu" if gpu else "training", found, quick=quick)
+
+
 def _whole(title: str, name: str, quick: bool, run: Callable[[], dict[str, Any]]) -> None:
     found = run()
     show(title, [{"what": what, "found": value} for what, value in found.items()])

@@ -6,6 +6,7 @@ Every backend for adapters is this with its own commands. The last stage measure
 import asyncio
 import importlib.util
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,13 +82,13 @@ class StagedTrainer:
     async def _train(self, job: TrainingJob, progress: "_Rising") -> TrainedVersion:
         start = asyncio.get_running_loop().time()
         try:
-            plan, used_s = self._open(self._plan(job))
+            plan, left_s = self._open(self._plan(job))
         except OSError as error:
             raise TrainingFailure(f"{job.version} could not be trained: {error}") from error
         work, keep = Path(plan.work), False
         self._busy.add(work)
         try:
-            done = await self._run(plan, progress, used_s)
+            done = await self._run(plan, progress, left_s)
         except OSError as error:
             discard(Path(job.folder))
             raise TrainingFailure(f"{job.version} could not be trained: {error}") from error
@@ -103,19 +104,20 @@ class StagedTrainer:
         return TrainedVersion(manifest_sha256=done.manifest_sha256, seconds=seconds, metrics=done.metrics)
 
     def _open(self, plan: Plan) -> tuple[Plan, float]:
-        """Make the work folder; returns the plan as it goes on, and the seconds that its training has taken so far."""
+        """Make the work folder; returns the plan as it goes on, and the seconds left to it."""
         job = plan.job
         work = open_work(Path(job.folder), plan.fingerprint(), self._busy)
         before = state(work)
         job = msgspec.structs.replace(job, seed=int(before.get("seed", job.seed)), settings={})  # as it was drawn
-        plan = msgspec.structs.replace(plan, work=str(work), job=job)
+        left_s = plan.settings.max_minutes * 60.0 - before.get("seconds", 0.0)
+        plan = msgspec.structs.replace(plan, work=str(work), job=job, ends_at=time.time() + left_s)
         plan.write()
-        return plan, before.get("seconds", 0.0)
+        return plan, left_s
 
-    async def _run(self, plan: Plan, progress: "_Rising", used_s: float) -> Done:
+    async def _run(self, plan: Plan, progress: "_Rising", left_s: float) -> Done:
         loop = asyncio.get_running_loop()
         settings, since = plan.settings, 0.0
-        end = loop.time() + settings.max_minutes * 60.0 - used_s
+        end = loop.time() + left_s
         for stage in self._stages(plan):
             listener = _Listener(stage, progress, since)
             finished = await run(

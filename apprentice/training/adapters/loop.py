@@ -19,7 +19,7 @@ from apprentice.training.adapters.schedule import evaluation_every, learning_rat
 from apprentice.training.worker import Refused
 
 TRAINING_SHARE = 0.85
-"""How much of ``max_minutes`` the steps may take; the rest is for measuring and writing the version."""
+"""How much of ``max_minutes`` may be over when the last step begins; the rest is for measuring and writing."""
 _CLIP = 1.0
 
 type Ending = Literal["steps", "early_stopping", "time"]
@@ -79,7 +79,9 @@ class Training:
         settings = plan.settings
         self._plan, self._rows, self._held = plan, rows, held
         self._adapted, self._accelerator = adapted, accelerator
-        self._shared = shared_prefix([*rows, *held])
+        self.shared = shared_prefix([*rows, *held])
+        """How many tokens all prompts begin with; packed sequences hold them once."""
+        self._width = getattr(adapted.config.get_text_config(), "hidden_size", 1024)
         named = [(name, value) for name, value in adapted.named_parameters() if value.requires_grad]
         self._names = [name for name, _ in named]
         fused = accelerator.device.type == "cuda"
@@ -115,13 +117,13 @@ class Training:
             seed=progress.seed,
             max_steps=settings.max_steps,
         )
-        deadline_s = settings.max_minutes * 60.0 * TRAINING_SHARE
+        deadline = self._plan.ends_at - settings.max_minutes * 60.0 * (1.0 - TRAINING_SHARE)
         before_s, start = progress.seconds, time.monotonic()
         ending: Ending = "steps"
         every = evaluation_every(len(steps))
         while progress.step < len(steps):
             rate = learning_rate(progress.step, len(steps), settings.learning_rate)
-            loss, late = self._step(steps[progress.step], rate, late=progress.seconds >= deadline_s)
+            loss, late = self._step(steps[progress.step], rate, late=time.time() >= deadline)
             progress.seconds = before_s + time.monotonic() - start
             progress.step += 1
             progress.losses.append(Point(progress.step, loss, rate))
@@ -178,7 +180,13 @@ class Training:
         if not rows:
             shortest = min(self._rows, key=lambda row: row.tokens)
             rows = [Row(shortest.prompt, shortest.answer, 0.0)]
-        layout = lay_out(rows, shared=self._shared, length_max=settings.max_length, packing=settings.packing)
+        layout = lay_out(
+            rows,
+            shared=self.shared,
+            length_max=settings.max_length,
+            packing=settings.packing,
+            width=self._width,
+        )
         return self._loss(layout, self._accelerator.device, packed=settings.packing)
 
     def _draw(self, turn: int) -> None:

@@ -37,7 +37,6 @@ _TOKENS_MIN = 16
 def measure(model: Any, chat: Chat, plan: Plan, told: Told) -> tuple[Card, dict[str, float]]:
     """Let the model answer the newest held-out rows, at most :data:`ROWS_MAX`; returns the card and the metrics."""
     rows = read_examples(Path(plan.job.calibration_file))[-ROWS_MAX:]
-    model.eval()
     answers, agreed = _ask(model, chat, plan, rows, told)
     fields = tuple(dict.fromkeys(field.partition(".")[0] for field in plan.job.match_fields))
     metrics = {"rows_holdout": float(len(rows))}
@@ -134,7 +133,7 @@ def main(plan: Plan, told: Told, adapter: Path, course: Path) -> Any:
     device = "cuda" if plan.job.devices else "cpu"
     chat = Chat(load_tokenizer(plan.settings), plan)
     model = PeftModel.from_pretrained(load_base(plan.settings, device=device), str(adapter), use_safetensors=True)
-    card, metrics = measure(model, chat, plan, told)
+    card, metrics = measure(model.eval(), chat, plan, told)
     found = msgspec.json.decode(course.read_bytes(), type=Course)
     return finish(plan, adapter, card, found, metrics)
 

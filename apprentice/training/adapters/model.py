@@ -102,9 +102,22 @@ def attach(model: Any, settings: Settings) -> Any:
     except ValueError as error:
         raise Refused(f"local.training.target_modules does not fit {settings.base_model}: {error}") from error
     if settings.gradient_checkpointing:
-        adapted.gradient_checkpointing_enable({"use_reentrant": False})
+        _recompute(adapted, "enable", {"use_reentrant": False})
     adapted.config.use_cache = False
     return adapted.train()
+
+
+def for_answering(adapted: Any) -> Any:
+    """The model as it answers: nothing computed twice, keys and values remembered."""
+    _recompute(adapted, "disable")
+    adapted.config.use_cache = True
+    return adapted.eval()
+
+
+def _recompute(adapted: Any, switch: str, *options: Any) -> None:
+    """Gradient checkpointing, which transformers renames."""
+    method = getattr(adapted, f"activation_checkpointing_{switch}", None)
+    (method or getattr(adapted, f"gradient_checkpointing_{switch}"))(*options)
 
 
 def continue_from(adapted: Any, plan: Plan) -> str | None:

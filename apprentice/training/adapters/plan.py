@@ -1,6 +1,7 @@
 """What the processes of an adapter's training are told, and what they reply. Read and written as JSON."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -61,6 +62,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     work: str
     """The folder of the job's checkpoints."""
     processes: int = 1
+    ends_at: float = math.inf
+    """When the job's time is up, in seconds since the epoch."""
 
     def question(self, asked: JsonObject) -> Question:
         """An input as the local model will be asked about it."""

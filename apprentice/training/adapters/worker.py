@@ -15,6 +15,7 @@ from apprentice.training.adapters.measure import measure
 from apprentice.training.adapters.model import (
     attach,
     continue_from,
+    for_answering,
     load_base,
     load_tokenizer,
     precision,
@@ -64,9 +65,11 @@ def main(plan: Plan, told: Told) -> Done | None:
     if in_pieces:
         adapted = attach(load_base(settings, device=accelerator.device), settings)
     put_weights(adapted, weights)
-    adapted.gradient_checkpointing_disable()
     card, measured = measure(
-        adapted, chat, plan, lambda fraction, text: told(_TRAINED + fraction * (_MEASURED - _TRAINED), text)
+        for_answering(adapted),
+        chat,
+        plan,
+        lambda fraction, text: told(_TRAINED + fraction * (_MEASURED - _TRAINED), text),
     )
     told(_MEASURED, "writing the version")
     counts = {
