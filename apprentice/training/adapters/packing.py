@@ -1,4 +1,4 @@
-"""Which tokens stand where: examples laid out in sequences without padding, none of which sees another. Pure.
+"""Which tokens stand where: examples laid out in sequences without padding, none of which sees another.
 
 The questions of one task begin alike: with the task's description and schema. Such a beginning is computed once per
 sequence; the examples follow as branches that see it and themselves. Every example keeps its positions and sees exactly
