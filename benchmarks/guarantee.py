@@ -60,7 +60,11 @@ def summarise(findings: Sequence[Finding]) -> dict[str, Any]:
         "tasks": len(findings),
         "requests": sum(one.requests for one in findings),
         "promises": _promises(mixed, worst),
-        "families": [_family(name, [one for one in findings if one.family == name]) for name in FAMILIES],
+        "families": [
+            _family(name, [one for one in findings if one.family == name])
+            for name in FAMILIES
+            if any(one.family == name for one in findings)
+        ],
         "drops": [*_drops(mixed), *_drops(mixed, "delayed teacher")],
         "methods": _methods(mixed, worst),
         "left_out": [name for name in ("ADWIN", "Page-Hinkley") if name not in monitors()],
