@@ -14,7 +14,7 @@ from apprentice.config import LocalConfig
 from apprentice.config.local import ServerConfig
 from apprentice.local import leash
 from apprentice.local.managed import free_port
-from tests import tiny_llama
+from tests import cached_converter, tiny_llama
 
 ROOT = Path(__file__).resolve().parents[1]
 VLLM = ROOT / ".venv-vllm" / "bin" / "vllm"
@@ -98,7 +98,7 @@ def llama_config(model_dir: Path, *, slots: int = 4) -> LocalConfig:
             args=("--threads", "1", "--parallel", "4"),
             adapter_slots=slots,
             context=4096,
-            lora_converter=CONVERT / "convert_lora_to_gguf.py",
+            lora_converter=Path(cached_converter.__file__),
         ),
     )
 

@@ -80,7 +80,7 @@ class LlamaCppModel(ServedModel):
         self._key = Secret.from_env(options.api_key_env) if options.api_key_env is not None else None
         self._process: _Process | None = None
         self._turn_of_processes = asyncio.Lock()
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], _Process] = {}
 
     async def start(self) -> None:
         """Nothing yet: the first version, or the first question to the base, starts a server."""
@@ -120,12 +120,12 @@ class LlamaCppModel(ServedModel):
     async def stop(self, held: Sequence[Opened]) -> None:
         """End all servers."""
         async with self._turn_of_processes:
-            process, self._process = self._process, None
+            running = [process for process in (self._process, *self._retiring.values()) if process is not None]
+            self._process = None
             for task in self._retiring:
                 task.cancel()
             await asyncio.gather(*self._retiring, return_exceptions=True)
-            if process is not None:
-                await process.end(drain=False)
+            await asyncio.gather(*(process.end(drain=False) for process in running))
 
     # ------------------------------------------------------------ within
 
@@ -160,8 +160,8 @@ class LlamaCppModel(ServedModel):
         old, self._process = self._process, new
         if old is not None:
             task = asyncio.create_task(old.end(drain=True), name="a llama.cpp server that finishes")
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+            self._retiring[task] = old
+            task.add_done_callback(self._retiring.pop)
 
     def _launch(self, url: str, adapters: list[Path]) -> Launch:
         options = self._config.server

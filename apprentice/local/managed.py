@@ -39,7 +39,7 @@ _TAIL_LINES = 30
 _LINE_BYTES_MAX = 1 << 16
 _LEASH = (sys.executable, "-I", "-S", str(Path(leash.__file__)))
 
-type State = Literal["new", "starting", "up", "down", "closed"]
+type State = Literal["down", "up", "closed"]
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +76,8 @@ class ManagedServer:
         self._returned = returned
         self._health = health
         self._pause_s = pause_s
-        self._state: State = "new"
+        self._state: State = "down"
+        self._starter: asyncio.Task[None] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -101,26 +102,19 @@ class ManagedServer:
         """Return once it is healthy. Raises :class:`LocalFailure`, with the end of its log, if that fails."""
         if self._state == "closed":
             raise LocalFailure(f"{self._launch.name} was stopped")
-        if self._state == "new":
-            await self._enter("starting")
-            try:
-                await self._run()
-            except LocalFailure:
-                await self._end_process()
-                await self._enter("new")
-                raise
-            except BaseException:
-                await asyncio.shield(self._end_process())
-                await self._enter("new")
-                raise
-            self._spawn(self._watch(), "watch over a local model server")
+        if self._starter is None:
+            self._starter = self._spawn(self._begin(), "start of a local model server")
         try:
+            await asyncio.shield(self._starter)  # who gives up waiting does not stop it
             async with asyncio.timeout(self._launch.start_timeout_s), self._changed:
-                await self._changed.wait_for(lambda: self._state in ("up", "new", "closed"))
+                await self._changed.wait_for(lambda: self._state in ("up", "closed"))
         except TimeoutError:
             raise self._not_healthy("it was restarted and is not healthy yet") from None
-        if self._state != "up":
-            raise self._not_healthy("it could not be started")
+        except asyncio.CancelledError:
+            if self._state != "closed":
+                raise
+        if self._state == "closed":
+            raise LocalFailure(f"{self._launch.name} was stopped")
 
     async def aclose(self) -> None:
         """Stop it, and everything that it started."""
@@ -133,6 +127,15 @@ class ManagedServer:
 
     # ------------------------------------------------------------ within
 
+    async def _begin(self) -> None:
+        try:
+            await self._run()
+        except BaseException:
+            self._starter = None
+            await asyncio.shield(self._end_process())
+            raise
+        self._spawn(self._watch(), "watch over a local model server")
+
     async def _run(self) -> None:
         """Start a process and wait until it is healthy."""
         self._launch = launch = self._make_launch()
@@ -142,16 +145,19 @@ class ManagedServer:
         _refuse_taken_port(launch.name, self._endpoint.url)
         self._tail.clear()
         logger.info("starting %s: %s", launch.name, redact(" ".join(launch.command)))
-        self._process = process = await asyncio.create_subprocess_exec(
-            *_LEASH,
-            *launch.command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=environment,
-            limit=_LINE_BYTES_MAX,
-            start_new_session=True,
-        )
+        try:
+            self._process = process = await asyncio.create_subprocess_exec(
+                *_LEASH,
+                *launch.command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                env=environment,
+                limit=_LINE_BYTES_MAX,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise LocalFailure(f"{launch.name} cannot be started: {error}") from error
         self._spawn(self._listen(process), "log of a local model server")
         try:
             async with asyncio.timeout(launch.start_timeout_s):
@@ -211,7 +217,7 @@ class ManagedServer:
 
     async def _end_process(self) -> None:
         """Ask the group to end, then make it. Nothing of it is left afterwards."""
-        process, self._process = self._process, None
+        process = self._process
         if process is None:
             return
         if process.stdin is not None:
@@ -222,6 +228,8 @@ class ManagedServer:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+        if self._process is process:
+            self._process = None
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
@@ -248,10 +256,17 @@ class ManagedServer:
     def _log_end(self) -> str:
         return "".join(f"\n  {line}" for line in self._tail)
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, LocalFailure):  # those are told to whoever waits for the start
+            logger.error("%s ended: %r", task.get_name(), error)
 
 
 def free_port() -> int:
