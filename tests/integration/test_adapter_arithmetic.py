@@ -1,11 +1,14 @@
 """The arithmetic of adapters, on a tiny model in this process: packing, masks, accumulation, merging, answering."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from apprentice.training.adapters.packing import Row, lay_out, shared_prefix
 from apprentice.training.adapters.plan import Plan, Settings
 from apprentice.training.adapters.rows import Chat, encode
+from apprentice.training.worker import Refused
 from apprentice_actors.ports import TrainingJob
 from tests import tiny_llama
 
@@ -193,3 +196,43 @@ def test_answers_and_their_certainty_are_those_of_the_model_whatever_stands_besi
         expected = logits.log_softmax(-1).amax(-1).tolist()
         assert [token.logprob for token in tokens] == pytest.approx(expected, abs=1e-3)
         assert logits.argmax(-1).tolist() == ids
+
+
+# ---------------------------------------------------------------- what cannot be
+
+
+def copied(base: str, folder: Path) -> Path:
+    folder.mkdir()
+    for path in Path(base).iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def test_a_base_model_without_a_chat_template_or_with_one_that_takes_no_system_message_is_refused(base, tmp_path):
+    from apprentice.training.adapters.model import load_tokenizer
+
+    told = plan(str(copied(base, tmp_path / "base")))
+    tokenizer = load_tokenizer(told.settings)
+    tokenizer.chat_template = "{{ raise_exception('no system') if messages[0].role == 'system' }}x<|im_end|>"
+    chat = Chat(tokenizer, told)
+    with pytest.raises(Refused, match=r"does not take this chat \(no system\)"):
+        chat.prompt({"text": "x"})
+    tokenizer.chat_template = None
+    with pytest.raises(Refused, match="has no chat template"):
+        Chat(tokenizer, told)
+
+
+def test_weights_that_are_no_safetensors_are_refused(base, tmp_path):
+    from apprentice.training.adapters.model import load_base
+
+    folder = copied(base, tmp_path / "base")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(Refused, match="with its weights in safetensors"):
+        load_base(plan(str(folder)).settings, device="cpu")
+
+
+def test_layers_that_are_not_there_are_refused(base):
+    with pytest.raises(Refused, match=r"target_modules does not fit .*no_such_layer"):
+        adapted(plan(base, target_modules=("no_such_layer",)))
+    some = adapted(plan(base, target_modules=("q_proj", "v_proj")))
+    assert sorted(some.peft_config["default"].target_modules) == ["q_proj", "v_proj"]

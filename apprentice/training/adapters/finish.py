@@ -4,6 +4,7 @@ The files are a function of data, settings and seed; what differs from run to ru
 the manifest.
 """
 
+import json
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from apprentice.training.adapters.checkpoint import Point
 from apprentice.training.adapters.model import CONFIG, WEIGHTS
 from apprentice.training.adapters.plan import Done, Plan
 from apprentice.training.versions import sha256_of, write_version
+from apprentice.training.worker import Refused
 
 METRICS = "metrics.json"
 PICTURE = "loss.png"
@@ -36,14 +38,15 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
 
 def finish(plan: Plan, adapter: Path, card: Card, course: Course, measured: dict[str, float]) -> Done:
     """Write the version of ``plan`` from the adapter in a folder. Raises :class:`VersionError`."""
+    configuration = _configuration(adapter, plan)
     counts = {**course.counts, **measured}
     metrics = {**counts, **course.speeds}
     if course.losses:
         metrics["loss"] = course.losses[-1].loss
 
     def fill(folder: Path) -> None:
-        for name in (WEIGHTS, CONFIG):
-            shutil.copyfile(adapter / name, folder / name)
+        shutil.copyfile(adapter / WEIGHTS, folder / WEIGHTS)
+        (folder / CONFIG).write_text(configuration, encoding="utf-8")
         card.save(folder)
         told = {"losses": course.losses, "evaluations": course.evaluations, "counts": counts, "words": course.words}
         (folder / METRICS).write_bytes(msgspec.json.format(msgspec.json.encode(told), indent=1) + b"\n")
@@ -63,6 +66,17 @@ def finish(plan: Plan, adapter: Path, card: Card, course: Course, measured: dict
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     return Done(manifest_sha256=digest, metrics=metrics)
+
+
+def _configuration(adapter: Path, plan: Plan) -> str:
+    """The adapter's configuration, equal ones spelled alike. Raises :class:`Refused` where it cannot be served."""
+    told = json.loads((adapter / CONFIG).read_text(encoding="utf-8"))
+    if told.get("modules_to_save"):
+        raise Refused("the adapter has whole layers beside its LoRA matrices (modules_to_save), which servers refuse")
+    told |= {"inference_mode": True, "base_model_name_or_path": plan.settings.base_model}
+    if isinstance(told["target_modules"], list):
+        told["target_modules"].sort()
+    return json.dumps(told, indent=1, sort_keys=True) + "\n"
 
 
 def draw(course: Course, path: Path, title: str) -> None:

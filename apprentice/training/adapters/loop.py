@@ -86,6 +86,8 @@ class Training:
         self._names = [name for name, _ in named]
         fused = accelerator.device.type == "cuda"
         optimizer = torch.optim.AdamW([value for _, value in named], weight_decay=0.0, fused=fused)
+        if (deepspeed := getattr(accelerator.state, "deepspeed_plugin", None)) is not None:  # it sees no data loader
+            deepspeed.deepspeed_config["train_micro_batch_size_per_gpu"] = settings.batch_size
         self._model, self._optimizer = accelerator.prepare(adapted, optimizer)
         self._loss = AnswerLoss(self._model, adapted)
         self._per_step = settings.batch_size * settings.gradient_accumulation * accelerator.num_processes

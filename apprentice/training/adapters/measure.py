@@ -20,11 +20,11 @@ from apprentice.local.confidence import Card, Token, fit
 from apprentice.schema import Schema
 from apprentice.training.adapters.finish import Course, finish
 from apprentice.training.adapters.loop import Told
-from apprentice.training.adapters.model import load_base, load_tokenizer
+from apprentice.training.adapters.model import WEIGHTS, load_base, load_tokenizer
 from apprentice.training.adapters.plan import Plan
 from apprentice.training.adapters.rows import Chat
 from apprentice.training.adapters.talk import serve
-from apprentice.training.worker import read_examples, refuse_leak
+from apprentice.training.worker import Refused, read_examples, refuse_leak
 from apprentice_actors.ports import Example, LocalFailure
 
 ROWS_MAX = 200
@@ -132,7 +132,9 @@ def main(plan: Plan, told: Told, adapter: Path, course: Path) -> Any:
     refuse_leak(*(read_examples(Path(path)) for path in (plan.job.train_file, plan.job.calibration_file)))
     device = "cuda" if plan.job.devices else "cpu"
     chat = Chat(load_tokenizer(plan.settings), plan)
-    model = PeftModel.from_pretrained(load_base(plan.settings, device=device), str(adapter), use_safetensors=True)
+    if not (adapter / WEIGHTS).is_file():
+        raise Refused(f"the training left no {WEIGHTS}; adapters are kept as safetensors and nothing else")
+    model = PeftModel.from_pretrained(load_base(plan.settings, device=device), str(adapter))
     card, metrics = measure(model.eval(), chat, plan, told)
     found = msgspec.json.decode(course.read_bytes(), type=Course)
     return finish(plan, adapter, card, found, metrics)

@@ -157,14 +157,13 @@ def put_weights(adapted: Any, weights: Tensors) -> None:
 
 
 def write_adapter(adapted: Any, weights: Tensors, folder: Path) -> None:
-    """The adapter as peft, vLLM and llama.cpp read it; equal adapters give equal files."""
+    """The adapter in the form of peft."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
-    text = json.dumps(_config(adapted), indent=1, sort_keys=True)
-    (folder / CONFIG).write_text(text + "\n", encoding="utf-8")
+    (folder / CONFIG).write_text(json.dumps(_config(adapted)), encoding="utf-8")
 
 
 def _config(adapted: Any) -> dict[str, Any]:
     config = adapted.peft_config["default"].to_dict()
     told: dict[str, Any] = json.loads(json.dumps(config, default=lambda value: sorted(value)))
-    return {**told, "inference_mode": True, "target_modules": sorted(told["target_modules"])}
+    return {**told, "target_modules": sorted(told["target_modules"])}
