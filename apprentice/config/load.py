@@ -1,9 +1,9 @@
 """Reading a configuration: from a file or a text to a :class:`Config`, or to all of its problems at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from apprentice.config import yaml_file
+from apprentice.config import changes, yaml_file
 from apprentice.config.local import LocalConfig
 from apprentice.config.mend import every_problem
 from apprentice.config.models import Config, ProviderConfig
@@ -18,8 +18,11 @@ _FOLDER = (".", "/", "~")
 _START = "start from the example: `apprentice init` writes one"
 
 
-def load(path: Path | str) -> Config:
-    """Read a file; relative paths in it become paths from its folder. Raises :class:`InvalidConfig`."""
+def load(path: Path | str, setting: Sequence[changes.Change] = ()) -> Config:
+    """Read a file; relative paths in it become paths from its folder. Raises :class:`InvalidConfig`.
+
+    ``setting`` is put in place of what the file says, before anything is checked; it may raise :class:`CallerError`.
+    """
     file = Path(path)
     try:
         text = file.read_text(encoding="utf-8")
@@ -29,10 +32,10 @@ def load(path: Path | str) -> Config:
         raise InvalidConfig([f"not UTF-8 text (byte {error.start}); save it as UTF-8"], str(file)) from None
     except OSError as error:
         raise InvalidConfig([f"cannot be read: {error.strerror}; check the path and its rights"], str(file)) from None
-    return _anchored(loads(text, str(file)), file.resolve().parent)
+    return _anchored(loads(text, str(file), setting), file.resolve().parent)
 
 
-def loads(text: str, source: str = "the configuration") -> Config:
+def loads(text: str, source: str = "the configuration", setting: Sequence[changes.Change] = ()) -> Config:
     """Read YAML text; ``source`` is its name in errors. Raises :class:`InvalidConfig` with every problem."""
     document = yaml_file.read(text)
     listed = list(document.problems)
@@ -40,6 +43,9 @@ def loads(text: str, source: str = "the configuration") -> Config:
         raise InvalidConfig(listed or [f"is empty; {_START}"], source)
     if not isinstance(document.content, dict):
         raise InvalidConfig([f"expected keys such as `tasks:`, found {found(document.content)}; {_START}"], source)
+    for change in setting:
+        changes.put(document.content, change)
+        source = f"{source} with {change.path}={change.value}"
     said = sorted(every_problem(document.content), key=lambda item: line_of(item[0], document.lines) or 0)
     listed += [located(where, text, document.lines) for where, text in said]
     if listed:

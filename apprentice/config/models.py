@@ -186,8 +186,8 @@ class SamplingConfig(Section):
     false_alarm_every: Count = Field(1000, description="Audits per false alarm of the drift detectors, on average.")
     self_agreement_rate: Share = Field(
         0.0,
-        description="Share of remote answers that are paid for a second time, to measure how far the remote model agrees "
-        "with itself; 0.01 is enough for most.",
+        description="Share of remote answers that are paid for a second time, to measure how far the remote model "
+        "agrees with itself; 0.01 is enough for most.",
     )
 
 

@@ -60,7 +60,7 @@ def fold(
     """All states as of a moment (the end, if none is given); days begin where ``config`` says, or in UTC."""
     zone = config.budget.timezone if config is not None else "UTC"
     folded = Folded(spend=SpendState(zone=zone))
-    replay.rebuild(_there(path), [folded], until_position=until_position, until_time_ns=until_time_ns)
+    replay.rebuild(there(path), [folded], until_position=until_position, until_time_ns=until_time_ns)
     return folded
 
 
@@ -146,7 +146,7 @@ def records(
         with _reader(path) as reader:
             found = iter(sqlite_file.by_correlation(reader, request))
     else:
-        found = scan_file(_there(path), after, f"{STREAM}{task}" if task is not None else None, tags or None)
+        found = scan_file(there(path), after, f"{STREAM}{task}" if task is not None else None, tags or None)
     for record in found:
         fits = request is None or ((not tags or record.tag in tags) and task in (None, record.stream[len(STREAM) :]))
         if fits and record.position > after:
@@ -162,7 +162,7 @@ def last_position(path: Path) -> int | None:
             return None
 
 
-def _there(path: Path) -> Path:
+def there(path: Path) -> Path:
     """The path, if there is a log. Raises :class:`CallerError`."""
     if not path.is_file():
         raise CallerError(
@@ -174,5 +174,5 @@ def _there(path: Path) -> Path:
 
 @contextmanager
 def _reader(path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite_file.connect_reader(_there(path))) as reader:
+    with closing(sqlite_file.connect_reader(there(path))) as reader:
         yield reader

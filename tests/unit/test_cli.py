@@ -21,7 +21,7 @@ COMMANDS = [
     *("init", "config", "demo", "rehearse"),
     *("run", "correct", "feedback", "erase"),
     *("status", "report", "why", "events"),
-    *("replay", "verify"),
+    *("replay", "verify", "whatif"),
     *("versions", "distill"),
 ]
 TICKETS = 40

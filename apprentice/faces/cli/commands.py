@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from apprentice.errors import ApprenticeError
-from apprentice.faces.cli import ask, audit, demo, distill, look, rehearse, setup, versions
+from apprentice.faces.cli import ask, audit, demo, distill, look, rehearse, setup, versions, whatif
 from apprentice.faces.cli.common import complain, set_log
 from apprentice.version import __version__
 from apprentice_events.errors import LogError
@@ -72,7 +72,7 @@ def apprentice(
     set_log(debug)
 
 
-for module in (setup, demo, ask, look, audit, rehearse, versions, distill):
+for module in (setup, demo, ask, look, audit, whatif, rehearse, versions, distill):
     module.register(app)
 
 

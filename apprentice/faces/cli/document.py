@@ -15,9 +15,9 @@ _HEAD = """# The command line
 
 `apprentice COMMAND --help` says the same in the terminal. Commands end with 0 if all went well, with 1 and one clear
 message on standard error if not, and with 2 for a command line that cannot be meant. With `--json` nothing but the
-answer is on standard output. `status`, `report`, `why`, `events`, `replay`, `verify`, `versions list`, `versions show`
-and `distill collect` only read the log, also while another process is at work on it; `run`, `correct`, `feedback` and
-the other commands about versions write it, which one process at a time can do.
+answer is on standard output. `status`, `report`, `why`, `events`, `replay`, `verify`, `whatif`, `versions list`,
+`versions show` and `distill collect` only read the log, also while another process is at work on it; `run`, `correct`,
+`feedback` and the other commands about versions write it, which one process at a time can do.
 `apprentice --debug COMMAND` shows the program's own log on standard error.
 """
 
