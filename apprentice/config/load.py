@@ -45,7 +45,7 @@ def loads(text: str, source: str = "the configuration", setting: Sequence[change
         raise InvalidConfig([f"expected keys such as `tasks:`, found {found(document.content)}; {_START}"], source)
     for change in setting:
         changes.put(document.content, change)
-        source = f"{source} with {change.path}={change.value}"
+        source = f"{source} with {change.path} set"
     said = sorted(every_problem(document.content), key=lambda item: line_of(item[0], document.lines) or 0)
     listed += [located(where, text, document.lines) for where, text in said]
     if listed:
