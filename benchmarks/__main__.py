@@ -15,6 +15,10 @@ from benchmarks.latency_bench import run_latency
 from benchmarks.log_bench import run_appends
 from benchmarks.measuring import RESULTS, keep, show
 from benchmarks.replay_bench import run_replay
+from benchmarks.streams import ENCODER
+from benchmarks.streams_data import KNOWN, SHARED, Source
+from benchmarks.streams_picture import draw as draw_stream
+from benchmarks.streams_told import watch
 from benchmarks.students_bench import run_students
 
 app = typer.Typer(help=__doc__, add_completion=False)
@@ -100,6 +104,51 @@ def students(
     found = run_students(stream, input_field=input_field, answer_field=answer_field, encoder=encoder, quick=quick)
     show(f"Students of {found['stream']} ({found['encoder']})", found["rows"])
     keep("students", found, quick=quick)
+
+
+@app.command()
+def swap(
+    quick: Quick = False,
+    backend: Annotated[list[str] | None, typer.Option(help="vllm or llama_cpp; both if left out.")] = None,
+) -> None:
+    """What callers notice when versions take over from each other, on servers that `make heavy` prepares."""
+    from benchmarks.swap_bench import BACKENDS, CALLERS, run_swap
+
+    chosen = [each for each in BACKENDS if backend is None or each in backend]
+    found = asyncio.run(run_swap(chosen, quick=quick))
+    show(f"Versions that take over, {CALLERS} callers", found["rows"])
+    keep("swap", found, quick=quick)
+
+
+@app.command()
+def streams(
+    only: Annotated[list[str] | None, typer.Option(help="banking77, isear or bfcl; all without.")] = None,
+    stream: Annotated[
+        list[Path] | None, typer.Option(exists=True, help="Other recorded answers, one JSON object a line.")
+    ] = None,
+    input_field: Annotated[str, typer.Option("--input", help="The field of --stream that holds the input.")] = "text",
+    answer_field: Annotated[str, typer.Option("--answer", help="… the recorded answer.")] = "teacher",
+    gold_field: Annotated[str | None, typer.Option("--gold", help="… the right answer, if known.")] = None,
+    encoder: Annotated[str, typer.Option(help="Beside n-grams; an empty name for none.")] = ENCODER,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Shuffles (5; quick: 1).")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share the plays.")] = 2,
+    quick: Quick = False,
+) -> None:
+    """Recorded remote models played over several shuffles: calls against quality, certified and not."""
+    named = list(only or ()) if stream or only else list(KNOWN)
+    others = [
+        Source(name=path.stem, path=str(path), input=input_field, answer=answer_field, gold=gold_field)
+        for path in stream or ()
+    ]
+    for source in [*map(Source.known, named), *others]:
+        found = watch(source, encoder=encoder or None, seeds=seeds, workers=workers, quick=quick)
+        if found is None:
+            print(f"{source.name}: left out, for {SHARED / KNOWN[source.name][0]} is not there")
+            continue
+        path = keep(f"streams_{source.name}", found, quick=quick).with_suffix(".png")
+        print(
+            f"{found['seconds']} s; {path if draw_stream(found, path) else 'no picture: matplotlib is not installed'}"
+        )
 
 
 @app.command()

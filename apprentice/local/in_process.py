@@ -58,6 +58,8 @@ class TransformersModel:
                 return
             opened = await asyncio.to_thread(open_version, version, folder, manifest_sha256, self._base_model)
             await self._in_thread(self._add, opened)
+            if self._closed:
+                raise LocalFailure(f"{version} cannot be loaded: the model was closed")
             self._versions[version] = opened
 
     async def unload(self, version: str) -> None:
@@ -141,6 +143,8 @@ class TransformersModel:
                     waiter.set_result(reply)
 
     async def _in_thread[*A, T](self, call: Callable[[*A], T], *args: *A) -> T:
+        if self._closed:
+            raise LocalFailure("the model was closed")
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
 
     def _add(self, opened: Opened) -> None:

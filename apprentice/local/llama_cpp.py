@@ -79,6 +79,7 @@ class LlamaCppModel(ServedModel):
         options = local.server
         self._key = Secret.from_env(options.api_key_env) if options.api_key_env is not None else None
         self._process: _Process | None = None
+        self._stopped = False
         self._turn_of_processes = asyncio.Lock()
         self._retiring: dict[asyncio.Task[None], _Process] = {}
 
@@ -106,7 +107,7 @@ class LlamaCppModel(ServedModel):
         process = self._process
         if process is None and opened is None:
             async with self._turn_of_processes:
-                if self._process is None:
+                if self._process is None and not self._stopped:
                     await self._replace({})
             process = self._process
         if process is None or (opened is not None and opened.version not in process.adapters):
@@ -120,6 +121,7 @@ class LlamaCppModel(ServedModel):
     async def stop(self, held: Sequence[Opened]) -> None:
         """End all servers."""
         async with self._turn_of_processes:
+            self._stopped = True
             running = [process for process in (self._process, *self._retiring.values()) if process is not None]
             self._process = None
             for task in self._retiring:
@@ -139,7 +141,9 @@ class LlamaCppModel(ServedModel):
             "logprobs": True,
             "top_logprobs": 1,
             "response_format": {"type": "json_schema", "schema": object_format(question)},
-            "lora": [] if version is None else [{"id": process.adapters[version], "scale": 1.0}],
+            # All of them, also those that are not applied: for an empty list the server goes on from a prompt that it
+            # has read with whatever adapter was asked before.
+            "lora": [{"id": at, "scale": float(name == version)} for name, at in process.adapters.items()],
         }
         async with process.use():
             return completion(await process.endpoint.post("/v1/chat/completions", body), self.server)

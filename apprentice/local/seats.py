@@ -51,6 +51,7 @@ class Seats:
         self._waiting: dict[str, list[asyncio.Future[Seat]]] = {}  # first come, first served
         self._mover: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()  # versions come and go one at a time
+        self._closed = False
 
     @property
     def held(self) -> frozenset[str]:
@@ -93,15 +94,18 @@ class Seats:
                 logger.warning("%s could not be brought back to its server: %s", version, error)
 
     async def close(self) -> None:
-        """Forget everything; requests that wait for a seat fail."""
+        """Forget everything. Requests that wait for a seat fail, and so does every further one."""
+        self._closed = True
         if self._mover is not None:
             self._mover.cancel()
             await asyncio.gather(self._mover, return_exceptions=True)
         for version in list(self._waiting):
-            self._fail(version, LocalFailure(f"{version} cannot be asked: its server was closed"))
+            self._fail(version, _gone(version))
         self._seats.clear()
 
     async def _queue(self, version: str) -> Seat:
+        if self._closed:
+            raise _gone(version)
         waiter: asyncio.Future[Seat] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(version, []).append(waiter)
         if self._mover is None or self._mover.done():
@@ -155,3 +159,7 @@ class Seats:
         for waiter in self._waiting.pop(version, ()):
             if not waiter.done():
                 waiter.set_exception(error)
+
+
+def _gone(version: str) -> LocalFailure:
+    return LocalFailure(f"{version} cannot be asked: the connection to its server was closed")

@@ -178,3 +178,5 @@ async def test_closing_fails_those_who_wait():
     with pytest.raises(LocalFailure, match="closed"):
         await waiting
     assert server.seats.held == frozenset()
+    with pytest.raises(LocalFailure, match="closed"):
+        await server.ask("v1")

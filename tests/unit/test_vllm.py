@@ -281,6 +281,16 @@ async def test_closing_leaves_somebody_elses_server_without_our_versions(model, 
     assert vllm.adapters == {}
 
 
+async def test_a_load_that_is_under_way_when_all_is_closed_leaves_nothing(model, vllm, tmp_path):
+    loading = asyncio.create_task(model.load("tickets@v1", folder_of(tmp_path, 1)))
+    await asyncio.sleep(0)
+    await model.aclose()
+    with pytest.raises(LocalFailure, match="closed"):
+        await loading
+    assert model.loaded() == frozenset()
+    assert vllm.adapters == {}
+
+
 async def test_the_server_is_told_where_it_sees_the_folder(vllm, tmp_path):
     seen = tmp_path / "seen"
     (seen / "tickets" / "v1").mkdir(parents=True)
