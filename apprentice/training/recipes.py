@@ -84,12 +84,14 @@ def stages(tool: Tool, plan: Plan) -> Sequence[Stage]:
 
 
 def _training(tool: Tool, plan: Plan) -> Sequence[str]:
+    """A single process needs no launcher."""
     launch = (*PYTHON, "-m", "accelerate.commands.launch")
     program = ("-m", _TOOLS[tool].script)
+    alone = plan.processes == 1 and plan.settings.accelerate_config is None
+    *words, told = (*program, str(Path(plan.work) / PLAN)) if alone else command(plan, program)
     if tool == "axolotl":
-        *words, _ = command(plan, program)
-        return (*launch, *words, str(Path(plan.work) / CONFIGURATION))
-    return (*launch, *command(plan, program))
+        told = str(Path(plan.work) / CONFIGURATION)
+    return (*PYTHON, *words, told) if alone else (*launch, *words, told)
 
 
 def _around(tool: Tool, around: Mapping[str, str]) -> Mapping[str, str]:
