@@ -109,6 +109,12 @@ def test_a_guarantee_above_what_the_teacher_holds_to_itself_is_an_alert(agreemen
             assert ("unreachable" in status.alerts) is warned
             raised = [alert for alert in world.sink.raised_alerts if alert[1] == "unreachable"]
             assert len(raised) == warned
+            assert (status.promise.unreachable is not None) is warned
+            assert status.self_agreement is not None
+            assert status.asked_twice > REPEATS_MIN
+            (last,) = await world.drive(runtime, Traffic(requests=1, settle=True), begin=1000)
+            assert last.request_id is not None
+            assert ("out of reach" in (await runtime.explain(last.request_id)).promise) is warned
         agreements = [event.score for event in events(world, v.SelfAgreementMeasured)]
         assert 0.4 < sum(agreements) / len(agreements) < 0.8
 
