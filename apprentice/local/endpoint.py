@@ -53,8 +53,10 @@ class Endpoint:
         self._closed = False
         self._headers = {"authorization": f"Bearer {key.reveal()}"} if key is not None else {}
         self._auth = httpx.BasicAuth(*login) if login is not None else httpx.USE_CLIENT_DEFAULT
+        parts = urlsplit(bare)
         # A proxy for the outside world is not asked for what runs on this machine.
-        self._clients = ClientPool(client, trust_env=urlsplit(bare).hostname not in _LOOPBACK)
+        outside = parts.hostname not in _LOOPBACK
+        self._clients = ClientPool(client, trust_env=outside, encrypted=parts.scheme == "https")
 
     async def get(self, path: str, *, timeout_s: float = ANSWER_S) -> Any:
         """The JSON at ``path``, None for an empty body. Raises :class:`Refused` and :class:`LocalFailure`."""

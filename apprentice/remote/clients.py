@@ -21,12 +21,15 @@ class ClientPool:
     """Lends the client with the fewest calls under way; more are made as they are needed, up to ``CLIENTS_MAX``.
 
     A ``client`` from outside is the only one then, and stays the caller's to close. ``trust_env`` is whether proxies of
-    the environment are used.
+    the environment are used, ``encrypted`` whether the addresses are https.
     """
 
-    def __init__(self, client: httpx.AsyncClient | None = None, *, trust_env: bool = True) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient | None = None, *, trust_env: bool = True, encrypted: bool = True
+    ) -> None:
         self._owned = client is None
         self._trust_env = trust_env
+        self._encrypted = encrypted
         self._trust: ssl.SSLContext | None = None
         self._calls: dict[httpx.AsyncClient, int] = {client: 0} if client is not None else {}
 
@@ -64,8 +67,8 @@ class ClientPool:
         return self._owned and len(self._calls) < CLIENTS_MAX
 
     def _new_client(self) -> httpx.AsyncClient:
-        if self._trust is None:  # reading the certificates takes milliseconds, so they are shared
-            self._trust = httpx.create_ssl_context()
+        if self._trust is None:  # reading the certificates takes milliseconds, so they are shared, or not read at all
+            self._trust = httpx.create_ssl_context(verify=self._encrypted)
         # How many calls run at once is the limiter's business; the pool only must not add a limit of its own.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=_KEPT_ALIVE_MAX)
         return httpx.AsyncClient(limits=limits, verify=self._trust, trust_env=self._trust_env)

@@ -55,3 +55,15 @@ async def test_a_client_from_outside_is_the_only_one_and_stays_open():
         await pool.aclose()
         assert not client.is_closed
     assert pool.clients == 1
+
+
+async def test_where_nothing_is_encrypted_no_certificates_are_read(monkeypatch):
+    asked = []
+    make = httpx.create_ssl_context
+    monkeypatch.setattr(httpx, "create_ssl_context", lambda verify: asked.append(verify) or make(verify=verify))
+    for encrypted in (True, False):
+        pool = ClientPool(encrypted=encrypted)
+        with pool.lend():
+            pass
+        await pool.aclose()
+    assert asked == [True, False]
