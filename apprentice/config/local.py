@@ -50,7 +50,8 @@ class ServerConfig(Section):
     )
     command: tuple[Text, ...] = Field(
         (),
-        description="The words of the command that starts a managed server.",
+        description="The words of the command that starts a managed server; for llama_cpp those in front of the "
+        "options that are made from the keys.",
         json_schema_extra={"default_text": "made from the keys of this section"},
     )
     args: tuple[Text, ...] = Field((), description="Further words for the command that is made from the keys.")
