@@ -47,15 +47,16 @@ def close_work(work: Path, *, keep: bool) -> None:
 
 def resumable(work: Path) -> bool:
     """Whether there is a checkpoint."""
-    return (work / STATE).is_file()
+    return bool(state(work))
 
 
 def state(work: Path) -> dict[str, float]:
-    """Seed, step and seconds of the checkpoint; empty without one."""
-    if not resumable(work):
+    """Seed, step and seconds of the checkpoint; empty without a readable one."""
+    try:
+        found = json.loads((work / STATE).read_bytes())
+        return {name: found[name] for name in ("seed", "step", "seconds")}
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
-    found = json.loads((work / STATE).read_bytes())
-    return {name: found[name] for name in ("seed", "step", "seconds")}
 
 
 def _read(work: Path) -> str | None:

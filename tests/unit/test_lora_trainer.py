@@ -247,8 +247,12 @@ def test_only_a_checkpoint_is_worth_keeping(tmp_path):
     assert state(work) == {"seed": 1, "step": 2, "seconds": 3.0}
     assert open_work(tmp_path / "v1", "x", set()) == work
     assert state(work)
-    open_work(tmp_path / "v1", "y", set())
+    assert open_work(tmp_path / "v2", "y", {work}) != work
+    assert state(work)
+    (work / "checkpoint" / "state.json").write_text('{"seed": 1')
     assert state(work) == {}
+    close_work(work, keep=True)
+    assert not work.exists()
 
 
 def same(change: Callable[[TrainingJob, dict[str, Any]], tuple[TrainingJob, dict[str, Any]]], home: Path) -> bool:
