@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import signal
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from apprentice.local.endpoint import shortened
+from apprentice.local.managed import environment
 from apprentice.local.opened import Opened
 from apprentice.training.versions import sha256_of
 from apprentice_actors.ports import LocalFailure
@@ -68,6 +68,7 @@ async def _run(*command: str) -> None:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        env=environment(),
         start_new_session=True,
     )
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
@@ -110,8 +111,3 @@ def _sound(path: Path, opened: Opened) -> bool:
 
 def _note(path: Path) -> Path:
     return path.with_suffix(".json")
-
-
-def digest(content: bytes) -> str:
-    """Hex sha256."""
-    return hashlib.sha256(content).hexdigest()

@@ -100,8 +100,7 @@ class ManagedServer:
 
     async def start(self) -> None:
         """Return once it is healthy. Raises :class:`LocalFailure`, with the end of its log, if that fails."""
-        if self._state == "closed":
-            raise LocalFailure(f"{self._launch.name} was stopped")
+        self._refuse_if_closed()
         if self._starter is None:
             self._starter = self._spawn(self._begin(), "start of a local model server")
         try:
@@ -111,10 +110,9 @@ class ManagedServer:
         except TimeoutError:
             raise self._not_healthy("it was restarted and is not healthy yet") from None
         except asyncio.CancelledError:
-            if self._state != "closed":
-                raise
-        if self._state == "closed":
-            raise LocalFailure(f"{self._launch.name} was stopped")
+            self._refuse_if_closed()
+            raise
+        self._refuse_if_closed()
 
     async def aclose(self) -> None:
         """Stop it, and everything that it started."""
@@ -139,8 +137,8 @@ class ManagedServer:
     async def _run(self) -> None:
         """Start a process and wait until it is healthy."""
         self._launch = launch = self._make_launch()
-        environment = _environment(launch.environment)
-        if shutil.which(launch.command[0], path=environment.get("PATH")) is None:
+        variables = {**environment(), **launch.environment}
+        if shutil.which(launch.command[0], path=variables.get("PATH")) is None:
             raise LocalFailure(f"{launch.name} cannot be started: `{launch.command[0]}` is not found; {launch.cure}")
         _refuse_taken_port(launch.name, self._endpoint.url)
         self._tail.clear()
@@ -152,7 +150,7 @@ class ManagedServer:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
-                env=environment,
+                env=variables,
                 limit=_LINE_BYTES_MAX,
                 start_new_session=True,
             )
@@ -250,6 +248,10 @@ class ManagedServer:
                 self._state = state
             self._changed.notify_all()
 
+    def _refuse_if_closed(self) -> None:
+        if self._state == "closed":
+            raise LocalFailure(f"{self._launch.name} was stopped")
+
     def _not_healthy(self, why: str) -> LocalFailure:
         return LocalFailure(f"{self._launch.name} does not run: {why}{self._log_end()}")
 
@@ -289,7 +291,6 @@ def _refuse_taken_port(name: str, url: str) -> None:
             )
 
 
-def _environment(more: Mapping[str, str]) -> dict[str, str]:
+def environment() -> dict[str, str]:
     """This process's variables without the keys of remote models, which are no business of a local server."""
-    kept = {name: value for name, value in os.environ.items() if redact(value) == value}
-    return {**kept, **more}
+    return {name: value for name, value in os.environ.items() if redact(value) == value}

@@ -4,6 +4,8 @@ The name of such a model holds the digest of the version's manifest: whoever els
 from earlier runs, a name stands for one version.
 """
 
+import asyncio
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,8 +56,9 @@ class OllamaModel(ServedModel):
         """Send the adapter's files, make a model of base and adapter."""
         adapters = {}
         for path in await self._files(opened):
-            content = path.read_bytes()
-            adapters[path.name] = digest = f"sha256:{gguf.digest(content)}"
+            content = await asyncio.to_thread(path.read_bytes)
+            digest = await asyncio.to_thread(_digest, content)
+            adapters[path.name] = digest
             await self._send(digest, content)
         body = {"model": model_name(opened), "from": self._known, "adapters": adapters, "stream": False}
         await self._admin("POST", "/api/create", body)
@@ -70,7 +73,7 @@ class OllamaModel(ServedModel):
 
     async def forget(self, opened: Opened) -> None:
         """A converted adapter goes with the version."""
-        gguf.discard(opened)
+        await asyncio.to_thread(gguf.discard, opened)
 
     async def chat(self, question: Question, opened: Opened | None) -> "Reply":
         """One chat, greedy, constrained to the schema, with log-probabilities where the server is new enough."""
@@ -86,7 +89,7 @@ class OllamaModel(ServedModel):
             "messages": chat.messages(question),
             "format": object_format(question),
             "stream": False,
-            "think": False,
+            "think": False,  # a model that thinks would do so first, and not keep to the schema
             "truncate": False,  # a prompt that does not fit is an error, not a shorter prompt
             "shift": False,
             "keep_alive": KEEP_ALIVE,
@@ -161,6 +164,10 @@ def model_name(opened: Opened) -> str:
     """The model that stands for a version: ``apprentice-TASK:vN-DIGEST``."""
     task, _, number = opened.version.rpartition("@")
     return f"apprentice-{task}:{number}-{opened.manifest_sha256[:12]}"
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def _checked(said: Any) -> Any:
