@@ -15,7 +15,7 @@ from benchmarks.latency_bench import run_latency
 from benchmarks.log_bench import run_appends
 from benchmarks.measuring import RESULTS, keep, show
 from benchmarks.replay_bench import run_replay
-from benchmarks.streams import ENCODER
+from benchmarks.streams import ENCODER, QUICK, Grid
 from benchmarks.streams_data import KNOWN, SHARED, Source
 from benchmarks.streams_picture import draw as draw_stream
 from benchmarks.streams_told import watch
@@ -122,26 +122,38 @@ def swap(
 
 @app.command()
 def streams(
-    only: Annotated[list[str] | None, typer.Option(help="banking77, isear or bfcl; all without.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="banking77, isear or bfcl; all of them without.")] = None,
     stream: Annotated[
         list[Path] | None, typer.Option(exists=True, help="Other recorded answers, one JSON object a line.")
     ] = None,
     input_field: Annotated[str, typer.Option("--input", help="The field of --stream that holds the input.")] = "text",
     answer_field: Annotated[str, typer.Option("--answer", help="… the recorded answer.")] = "teacher",
     gold_field: Annotated[str | None, typer.Option("--gold", help="… the right answer, if known.")] = None,
-    encoder: Annotated[str, typer.Option(help="Beside n-grams; an empty name for none.")] = ENCODER,
+    encoder: Annotated[str, typer.Option(help="A sentence encoder beside n-grams; an empty name for none.")] = ENCODER,
     seeds: Annotated[int | None, typer.Option(min=1, help="Shuffles (5; quick: 1).")] = None,
+    guarantee: Annotated[list[float] | None, typer.Option(help="Certified plays at these instead.")] = None,
+    threshold: Annotated[list[float] | None, typer.Option(help="Plays with these fixed thresholds instead.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the plays.")] = 2,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the plays of the last run.")] = False,
     quick: Quick = False,
 ) -> None:
     """Recorded remote models played over several shuffles: calls against quality, certified and not."""
+    grid = QUICK if quick else Grid()
+    grid = grid._replace(
+        seeds=seeds or grid.seeds,
+        guarantees=guarantee or grid.guarantees,
+        thresholds=threshold or grid.thresholds,
+        features=grid.features if encoder else ("n-grams",),
+    )
+    fields = {"input": input_field, "answer": answer_field, "gold": gold_field}
     named = list(only or ()) if stream or only else list(KNOWN)
-    others = [
-        Source(name=path.stem, path=str(path), input=input_field, answer=answer_field, gold=gold_field)
-        for path in stream or ()
-    ]
+    others = [Source(name=path.stem, path=str(path), **fields) for path in stream or ()]
     for source in [*map(Source.known, named), *others]:
-        found = watch(source, encoder=encoder or None, seeds=seeds, workers=workers, quick=quick)
+        kept = HERE / f"plays_{source.name}{'_quick' if quick else ''}.jsonl"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            kept.unlink(missing_ok=True)
+        found = watch(source, grid, encoder=encoder, workers=workers, kept=kept)
         if found is None:
             print(f"{source.name}: left out, for {SHARED / KNOWN[source.name][0]} is not there")
             continue

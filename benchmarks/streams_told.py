@@ -1,6 +1,7 @@
 """What ``python -m benchmarks streams`` says: how far it is, and tables of what was found."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -8,14 +9,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from benchmarks.measuring import Row, show
-from benchmarks.streams import Progress, run_stream
+from benchmarks.streams import Grid, Progress, run_stream
 from benchmarks.streams_data import Source
 
 COLUMNS = ("features", "kind", "level", "calls", "gold", "agreement", "selective", "recall_min", "recall_q1")
 
 
 def watch(
-    source: Source, *, encoder: str | None, seeds: int | None = None, workers: int = 2, quick: bool = False
+    source: Source, grid: Grid, *, encoder: str, workers: int = 2, kept: Path | None = None
 ) -> dict[str, Any] | None:
     """Run a stream with a bar, then tell what was found; None where the stream is not there."""
     columns = (TextColumn(source.name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -27,7 +28,7 @@ def watch(
             told = f"{job.features} {job.kind} {job.level}: {last.calls:.1%} calls, agreement {last.agreement:.1%}"
             bar.update(task, completed=progress.done, total=progress.of, last=told)
 
-        found = run_stream(source, quick=quick, workers=workers, seeds=seeds, encoder=encoder, progress=step)
+        found = run_stream(source, grid, workers=workers, encoder=encoder, kept=kept, progress=step)
     if found is not None:
         tell(found)
     return found
