@@ -50,7 +50,7 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Swap(msgspec.Struct, frozen=True):
-    """When the next version began to load, when callers were switched, when the old version was gone."""
+    """When the next version began to load, and when callers were switched to it."""
 
     begun: float
     switched: float

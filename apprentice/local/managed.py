@@ -27,13 +27,14 @@ from apprentice_actors.ports import LocalFailure
 
 logger = logging.getLogger(__name__)
 
+HEALTH = "/health"
 HEALTH_S = 5.0
 """The longest that a sign of life is waited for, and the pause between two."""
 UNHEALTHY_MAX = 6
 """Signs of life that may be missing in a row before a running server is taken to hang."""
 POLL_S = 0.1
 STEADY_S = 60.0
-"""A server that ran this long starts again without a pause."""
+"""A server that ran this long is started again after the first pause, however often it has ended before."""
 PAUSE_MAX_S = 60.0
 _TAIL_LINES = 30
 _LINE_BYTES_MAX = 1 << 16
@@ -64,7 +65,6 @@ class ManagedServer:
         endpoint: Endpoint,
         returned: Callable[[], Awaitable[None]],
         *,
-        health: str = "/health",
         pause_s: float = 1.0,
     ) -> None:
         """``launch`` says how, before every start. ``pause_s`` is the pause before a restart; each further one is twice
@@ -74,7 +74,6 @@ class ManagedServer:
         self._launch = launch()
         self._endpoint = endpoint
         self._returned = returned
-        self._health = health
         self._pause_s = pause_s
         self._state: State = "down"
         self._starter: asyncio.Task[None] | None = None
@@ -208,7 +207,7 @@ class ManagedServer:
 
     async def _healthy(self) -> bool:
         try:
-            await self._endpoint.call("GET", self._health, timeout_s=HEALTH_S)
+            await self._endpoint.call("GET", HEALTH, timeout_s=HEALTH_S)
         except (LocalFailure, Refused):
             return False
         return True
