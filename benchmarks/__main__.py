@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -134,6 +135,7 @@ def streams(
     guarantee: Annotated[list[float] | None, typer.Option(help="Certified plays at these instead.")] = None,
     threshold: Annotated[list[float] | None, typer.Option(help="Plays with these fixed thresholds instead.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the plays.")] = 2,
+    minutes: Annotated[float, typer.Option(help="Per stream: no play begins later.")] = inf,
     resume: Annotated[bool, typer.Option("--resume", help="Keep the plays of the last run.")] = False,
     quick: Quick = False,
 ) -> None:
@@ -153,7 +155,7 @@ def streams(
         kept.parent.mkdir(parents=True, exist_ok=True)
         if not resume:
             kept.unlink(missing_ok=True)
-        found = watch(source, grid, encoder=encoder, workers=workers, kept=kept)
+        found = watch(source, grid, encoder=encoder, workers=workers, kept=kept, limit_s=60 * minutes)
         if found is None:
             print(f"{source.name}: left out, for {SHARED / KNOWN[source.name][0]} is not there")
             continue

@@ -7,9 +7,10 @@ the literature does, without any promise. Published points stand in :data:`PUBLI
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from itertools import islice, pairwise, takewhile
+from math import inf
 from pathlib import Path
 from statistics import fmean
 from time import perf_counter
@@ -64,12 +65,12 @@ class Grid(NamedTuple):
     rows: int | None = None
 
     def jobs(self, stream: str) -> list[Job]:
-        """All plays, shuffle by shuffle."""
+        """All plays, those of one kind of features shuffle by shuffle."""
         levels = [("certified", level) for level in self.guarantees] + [("threshold", at) for at in self.thresholds]
         return [
             msgspec.convert({"stream": stream, "features": one, "kind": kind, "level": level, "seed": seed}, Job)
-            for seed in range(self.seeds)
             for one in self.features
+            for seed in range(self.seeds)
             for kind, level in levels
         ]
 
@@ -92,11 +93,13 @@ def run_stream(
     workers: int = 2,
     encoder: str = ENCODER,
     kept: Path | None = None,
+    limit_s: float = inf,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> dict[str, Any] | None:
     """The plays of one stream; None where it is not there. ``workers`` 1 stays in this process.
 
-    Each outcome is added to the file ``kept`` as it comes, and what stands there already is not played again.
+    After ``limit_s`` seconds no further play begins, and what was played is summed up. Each outcome is added to the
+    file ``kept`` as it comes, and what stands there already is not played again.
     """
     stream = source.read()
     if stream is None:
@@ -106,7 +109,8 @@ def run_stream(
     jobs = grid.jobs(stream.name)
     outcomes = [one for one in remembered(kept) if one.job in jobs]
     left = [job for job in jobs if job not in {one.job for one in outcomes}]
-    for outcome in _played(left, _Seat(source, encoder, made, grid.rows), workers):
+    seat = _Seat(source, encoder, made, grid.rows)
+    for outcome in _played(left, seat, workers, lambda: perf_counter() > start + limit_s):
         outcomes.append(outcome)
         if kept is not None:
             with kept.open("ab") as lines:
@@ -116,6 +120,7 @@ def run_stream(
         "encoder": encoder,
         "workers": workers,
         "seconds": round(perf_counter() - start, 1),
+        "left_out": len(jobs) - len(outcomes),
     }
 
 
@@ -148,17 +153,22 @@ def _run(job: Job) -> Outcome:
     return run(job, _at_hand["stream"], _at_hand[job.features], _at_hand["limit"])
 
 
-def _played(jobs: Sequence[Job], seat: _Seat, workers: int) -> Iterable[Outcome]:
+def _played(jobs: Sequence[Job], seat: _Seat, workers: int, late: Callable[[], bool]) -> Iterator[Outcome]:
+    """Outcomes as they come; a job that has not begun when it is ``late`` is left out."""
     if workers <= 1 or not jobs:
         _sit_down(seat)
-        yield from map(_run, jobs)
+        yield from map(_run, takewhile(lambda job: not late(), jobs))
         return
     for library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(library, "1")  # each process has a core of its own
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, spawn, initializer=_sit_down, initargs=(seat,)) as pool:
-        for future in as_completed([pool.submit(_run, job) for job in jobs]):
-            yield future.result()
+        waiting = iter(jobs)
+        under_way = {pool.submit(_run, job) for job in islice(waiting, workers)}
+        while under_way:
+            done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            under_way |= {pool.submit(_run, job) for job in islice(waiting, 0 if late() else len(done))}
+            yield from (future.result() for future in done)
 
 
 # ---------------------------------------------------------------- what is told and kept
@@ -191,6 +201,7 @@ def _means(features: str, kind: str, level: float, group: Sequence[Outcome]) -> 
         "features": features,
         "kind": kind,
         "level": level,
+        "plays": len(group),
         "calls": fmean(one.calls for one in group),
         "calls_from": min(one.calls for one in group),
         "calls_to": max(one.calls for one in group),

@@ -1,6 +1,7 @@
 """What ``python -m benchmarks streams`` says: how far it is, and tables of what was found."""
 
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ from benchmarks.measuring import Row, show
 from benchmarks.streams import Grid, Progress, run_stream
 from benchmarks.streams_data import Source
 
-COLUMNS = ("features", "kind", "level", "calls", "gold", "agreement", "selective", "recall_min", "recall_q1")
+COLUMNS = ("features", "kind", "level", "plays", "calls", "gold", "agreement", "selective", "recall_min", "recall_q1")
 
 
 def watch(
-    source: Source, grid: Grid, *, encoder: str, workers: int = 2, kept: Path | None = None
+    source: Source, grid: Grid, *, encoder: str, workers: int = 2, kept: Path | None = None, limit_s: float = inf
 ) -> dict[str, Any] | None:
     """Run a stream with a bar, then tell what was found; None where the stream is not there."""
     columns = (TextColumn(source.name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -28,7 +29,7 @@ def watch(
             told = f"{job.features} {job.kind} {job.level}: {last.calls:.1%} calls, agreement {last.agreement:.1%}"
             bar.update(task, completed=progress.done, total=progress.of, last=told)
 
-        found = run_stream(source, grid, workers=workers, encoder=encoder, kept=kept, progress=step)
+        found = run_stream(source, grid, workers=workers, encoder=encoder, kept=kept, limit_s=limit_s, progress=step)
     if found is not None:
         tell(found)
     return found
@@ -39,6 +40,7 @@ def tell(found: dict[str, Any]) -> None:
     gold = found["teacher_gold"]
     note = f"means of {found['shuffles']} shuffles of {found['requests']:,} requests; shares in percent"
     note += f"; {found['teacher']} throughout: {gold:.1%} on gold" if gold is not None else ""
+    note += f"; {found['left_out']} plays left out for want of time" if found["left_out"] else ""
     columns = (*COLUMNS, "graduated", "false_certificates", "below")
     show(f"{found['stream']}: answers of {found['teacher']}", _percent(found["rows"], columns), note)
     show(f"{found['stream']}: the promise", [{"what": key, "found": value} for key, value in found["promise"].items()])
