@@ -178,7 +178,7 @@ class Loop:
         """The only event of a kind about a version. What is decided already may take a moment to be durable."""
         async with asyncio.timeout(PATIENCE_S):
             while not (found := await self.events(kind, version)):
-                await asyncio.sleep(0)
+                await self.runtime.settled()
         (event,) = found
         return event
 
