@@ -26,7 +26,7 @@ _QWEN = {
     "1.5B": {"hidden_size": 1536, "num_hidden_layers": 28, "num_attention_heads": 12, "intermediate_size": 8960},
 }
 """Shapes of Qwen2.5."""
-_SMALL = {"hidden_size": 512, "num_hidden_layers": 8, "num_attention_heads": 8, "intermediate_size": 1408}
+_SMALL = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 6, "intermediate_size": 1024}
 
 type Maker = Callable[[], Any]
 type Run = Callable[[], tuple[float, int]]
@@ -39,11 +39,11 @@ def run_training(*, quick: bool = False) -> dict[str, Any]:
 
     logging.getLogger("transformers").setLevel(logging.ERROR)
     base = str(tiny_llama.cached_base())
-    rounds, count = (1, 32) if quick else (3, 96)
+    rounds, count = (1, 32) if quick else (3, 48)
     found: list[dict[str, Any]] = []
     models: dict[str, Maker] = {"1.2M": lambda: _load(base)}
     if not quick:
-        models["27M"] = partial(_random_llama, **_SMALL)
+        models["11M"] = partial(_random_llama, **_SMALL)
     for name, maker in models.items():
         found += _compare(name, maker, _plan(base, batch_size=6), tiny_llama.examples(count, seed=1), rounds)
     return {"threads": torch.get_num_threads(), "merged_max_difference": _merged(base), "rows": found}
