@@ -32,6 +32,10 @@ from apprentice_actors.ports import JsonObject, RemoteModel
 DEFAULT_MODEL = "claude-sonnet-5"
 """Whose prices and wire format the simulated frontier takes where no configuration says otherwise."""
 
+GRADUATES_UNDER = 0.15
+"""How far the correlation at which a rehearsal graduates lies under the guarantee. The certificate keeps the promise;
+this sets how soon the audit rate falls: .05 bought two to three times as many comparisons of what was served."""
+
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What is played and how."""
@@ -77,7 +81,7 @@ tasks:
     holdout_share: 0.1
     confidence_thresholds:
       phase1_to_phase2: {first}
-      phase2_to_phase3: {round(guarantee - 0.05, 4)}
+      phase2_to_phase3: {round(guarantee - GRADUATES_UNDER, 4)}
       coaching_trigger: {round(guarantee - 0.2, 4)}
       emergency_threshold: {round(guarantee - 0.4, 4)}
 remote: {{provider: anthropic, model: {DEFAULT_MODEL}}}

@@ -99,20 +99,22 @@ def _isear(path: Path) -> Stream:
 
 
 def _bfcl(path: Path) -> Stream:
-    """Questions with functions to choose from; the answer is the list of calls, empty where the model only talked.
+    """A question and the names of the functions at hand; the answer is the list of calls, empty where it only talked.
 
     An answer counts as right where it equals the recorded calls and the recorded verdict on those is good; other calls
     that would also have passed count as wrong.
     """
     lines = list(_lines(path))
     answers = [_calls(line["teachers"][GPT4O]["result"]) for line in lines]
-    rows = [
-        _row(at, {"question": line["question"], "function": line["function"]}, answer)
-        for at, (line, answer) in enumerate(zip(lines, answers, strict=True))
-    ]
+    rows = [_row(at, _asked(line), answer) for at, (line, answer) in enumerate(zip(lines, answers, strict=True))]
     good = [line["teachers"][GPT4O]["ok"] for line in lines]
     gold = tuple(answer if passed else None for answer, passed in zip(answers, good, strict=True))
     return Stream(name="bfcl", teacher="GPT-4o", rows=tuple(rows), gold=gold)
+
+
+def _asked(line: dict[str, Any]) -> JsonObject:
+    spoken = [message["content"] for turn in line["question"] for message in turn]
+    return {"question": "\n".join(spoken), "functions": [function["name"] for function in line["function"]]}
 
 
 def _calls(result: Any) -> list[dict[str, Any]]:

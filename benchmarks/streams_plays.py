@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from apprentice.local.student import Settings, train
+from apprentice.rehearsal import GRADUATES_UNDER
 from apprentice_actors.policy.gate import DEFAULT_GATES
 from apprentice_actors.ports import Example, JsonObject
 from apprentice_actors.settings import TaskSettings
@@ -194,7 +195,7 @@ def settings_of(job: Job) -> TaskSettings:
         phase1_to_phase2=job.first,
         batch=job.batch,
         guarantee=job.level,
-        phase2_to_phase3=round(job.level - 0.05, 4),
+        phase2_to_phase3=round(job.level - GRADUATES_UNDER, 4),
         coaching_trigger=round(job.level - 0.2, 4),
         emergency_threshold=round(job.level - 0.4, 4),
         gates=DEFAULT_GATES,
