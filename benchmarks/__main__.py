@@ -147,9 +147,11 @@ def streams(
         thresholds=threshold or grid.thresholds,
         features=grid.features if encoder else ("n-grams",),
     )
-    fields = {"input": input_field, "answer": answer_field, "gold": gold_field}
     named = list(only or ()) if stream or only else list(KNOWN)
-    others = [Source(name=path.stem, path=str(path), **fields) for path in stream or ()]
+    others = [
+        Source(name=path.stem, path=str(path), input=input_field, answer=answer_field, gold=gold_field)
+        for path in stream or ()
+    ]
     for source in [*map(Source.known, named), *others]:
         kept = HERE / f"plays_{source.name}{'_quick' if quick else ''}.jsonl"
         kept.parent.mkdir(parents=True, exist_ok=True)

@@ -144,7 +144,9 @@ def _threshold(job: Job, rows: Sequence[Example], tutor: Tutor) -> Iterator[Json
     fresh, model, due, at = 0, None, job.first, 0
     while at < len(rows):
         chunk = rows[at : at + (AHEAD if model else job.first)]
-        told = model.answer([row.input for row in chunk]) if model else [({}, -1.0)] * len(chunk)
+        told: Sequence[tuple[JsonObject, float]] = [({}, -1.0)] * len(chunk)
+        if model is not None:
+            told = model.answer([row.input for row in chunk])
         for row, (answer, p_agree) in zip(chunk, told, strict=True):
             at += 1
             if p_agree >= job.level:
