@@ -2,9 +2,9 @@
 
 An audit's coin heeds neither input nor answer, so audited answers speak for the others of their time and band of
 ``p_agree``. Each missing pair is drawn from the nearest comparisons of its band, with odds ``1 / q`` times a weight
-that is drawn anew for every run (the Bayesian bootstrap, Rubin 1981). Among them stand a few that nobody made, which
-come out as the local model itself expects: without them a band that never disagreed so far would never be doubted.
-Over the runs, the draws spread as far as the comparisons leave open.
+that is drawn anew for every run (the Bayesian bootstrap, Rubin 1981). At a low audit rate these are few, so some that
+nobody made stand among them: they come out as the whole band does, and a little as the local model itself expects,
+for a band that never disagreed so far may yet. Over the runs, the draws spread as far as the comparisons leave open.
 """
 
 from bisect import bisect_left
@@ -16,8 +16,10 @@ from apprentice.whatif.recorded import Asked
 
 NEAREST = 20
 """Comparisons, half of them before and half after, that a missing one is drawn from."""
-EXPECTED = 8
-"""Comparisons of a band that nobody made: they come out as the local model's ``p_agree`` has it."""
+EXPECTED = 16
+"""Comparisons that nobody made among them: they come out like any of their band, at whatever time it was made."""
+DOUBT = 8.0
+"""How many comparisons of a band its local model's own ``p_agree`` counts for, in what those are drawn from."""
 
 
 class Pair(NamedTuple):
@@ -102,7 +104,9 @@ def _pair(asked: Asked) -> Pair:
 
 def _expected(found: Sequence[Asked], differing: float, draw: Callable[[], float]) -> _Donor:
     like = _pair(found[int(draw() * len(found))])
-    return _Donor(like._replace(score=1.0 if draw() < like.p_agree else differing), _weight(draw))
+    if draw() * (len(found) + DOUBT) < DOUBT:
+        like = like._replace(score=1.0 if draw() < like.p_agree else differing)
+    return _Donor(like, _weight(draw))
 
 
 def _weight(draw: Callable[[], float]) -> float:

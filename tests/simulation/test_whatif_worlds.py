@@ -157,21 +157,21 @@ def test_the_runs_repeat_by_their_seed_and_differ_among_each_other():
 @pytest.mark.heavy
 @pytest.mark.parametrize("seed", range(3))
 def test_an_estimate_comes_near_what_the_other_settings_really_bring(seed: int):
-    """The real run trains other versions on other examples, which the estimate says it leaves out."""
+    """The real run also tosses other coins and trains on other examples, so it is near, not equal."""
 
-    def options(threshold: float) -> Options:
-        thresholds = {"confidence_thresholds": {"phase2_to_phase3": threshold}}
-        traffic = Traffic(requests=1500, burst=5, gap_s=0.1)
-        config = {"local": {"fine_tune_batch_size": 200}}
+    def options(floor: float) -> Options:
+        config = {"local": {"fine_tune_batch_size": 200}, "sampling": {"min_floor": floor}}
         kinds = two_kinds(0.7, easy=0.98, hard=0.6)
-        return Options(seed=seed, traffic=traffic, task=thresholds, config=config, accuracy=kinds, **LEARNING)
+        traffic = Traffic(requests=1500, burst=5, gap_s=0.1)
+        return Options(seed=seed, traffic=traffic, config=config, accuracy=kinds, **LEARNING)
 
-    recorded, _, _ = record(options(0.85))
-    real, _, settings = record(options(0.95))
+    recorded, _, _ = record(options(0.02))
+    real, _, settings = record(options(0.25))
+    assert abs(real.happened.calls - recorded.happened.calls) > 50, "there is something to foresee"
     told = what_if(recorded, settings, chance, runs=10)
-    assert told.estimated.remote_calls.mean == pytest.approx(real.happened.calls, rel=0.12)
-    served = real.happened.served_local + real.happened.served_remote
-    assert told.estimated.local_share.mean == pytest.approx(real.happened.served_local / served, abs=0.15)
+    assert told.estimated.remote_calls.mean == pytest.approx(real.happened.calls, rel=0.1)
+    share = real.happened.served_local / (real.happened.served_local + real.happened.served_remote)
+    assert told.estimated.local_share.low - 0.02 <= share <= told.estimated.local_share.high + 0.02
 
 
 @pytest.mark.heavy
