@@ -13,6 +13,7 @@ import msgspec
 
 from apprentice.config import LocalConfig, TrainingConfig
 from apprentice.errors import InvalidConfig
+from apprentice.local import leash
 from apprentice.training.adapters.plan import PLAN, Plan, Reply, parse_reply
 from apprentice.training.honoured import refuse_unhonoured
 from apprentice.training.lora import PACKAGES, command, surroundings
@@ -34,7 +35,7 @@ class _About(msgspec.Struct, frozen=True):
     """Needed beside those of every backend for adapters."""
     script: str
     honoured: frozenset[str]
-    listener: Callable[[], Callable[[str], Reply | None]] = lambda: parse_reply
+    listener: Callable[[Path], Callable[[str], Reply | None]] = lambda work: parse_reply
 
 
 _TOOLS: Mapping[Tool, _About] = {
@@ -78,20 +79,21 @@ def stages(tool: Tool, plan: Plan) -> Sequence[Stage]:
     around = surroundings(plan)
     return (
         Stage((*PYTHON, "-m", "apprentice.training.recipes_rows", told, tool), around, until=_READ),
-        Stage(_training(tool, plan), _around(tool, around), read=about.listener(), until=_TRAINED),
+        Stage(_training(tool, plan), _around(tool, around), read=about.listener(Path(plan.work)), until=_TRAINED),
         Stage((*PYTHON, "-m", "apprentice.training.recipes_finish", told), around),
     )
 
 
 def _training(tool: Tool, plan: Plan) -> Sequence[str]:
-    """A single process needs no launcher."""
+    """A single process needs no launcher. Axolotl does not notice when its trainer is gone, so it runs on a leash."""
     launch = (*PYTHON, "-m", "accelerate.commands.launch")
     program = ("-m", _TOOLS[tool].script)
     alone = plan.processes == 1 and plan.settings.accelerate_config is None
     *words, told = (*program, str(Path(plan.work) / PLAN)) if alone else command(plan, program)
     if tool == "axolotl":
         told = str(Path(plan.work) / CONFIGURATION)
-    return (*PYTHON, *words, told) if alone else (*launch, *words, told)
+    held = (*PYTHON, leash.__file__) if tool == "axolotl" else ()
+    return (*held, *(PYTHON if alone else launch), *words, told)
 
 
 def _around(tool: Tool, around: Mapping[str, str]) -> Mapping[str, str]:

@@ -5,25 +5,21 @@ runs into its time cap is stopped and leaves no version; one that was interrupte
 """
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from apprentice.training.adapters.plan import Reply, parse_reply
-from apprentice.training.recipes_settings import CHECKPOINTS_KEPT, Recipe
+from apprentice.training.adapters.plan import Reply
+from apprentice.training.recipes_settings import CHECKPOINTS_KEPT, RECIPE, Recipe
 
 CONFIGURATION = "axolotl.yml"
 MODULE = "axolotl.cli.train"
-_STEPS = re.compile(r"\b(\d+)/(\d+) \[\d+:\d+")
-"""The progress bar of transformers' trainer, which loading and tokenizing have too, before the steps."""
-_LOSS = re.compile(r"'loss': '?([0-9.eE+-]+)")
+_LOSS = re.compile(r"""['"]loss['"]: ['"]?([0-9][0-9.eE+-]*)""")
 
 
 def configuration(recipe: Recipe, *, flash: bool) -> dict[str, Any]:
-    """The content of the configuration. ``flash`` says whether FlashAttention is installed.
-
-    Packed rows are kept apart by FlashAttention alone on every card, so that nothing is packed without it.
-    """
+    """The content of the configuration. ``flash`` says whether FlashAttention is there."""
     config: dict[str, Any] = {
         "base_model": recipe.base_model,
         "adapter": "qlora" if recipe.four_bit else "lora",
@@ -36,7 +32,7 @@ def configuration(recipe: Recipe, *, flash: bool) -> dict[str, Any]:
         "dataset_prepared_path": f"{recipe.work}/prepared",
         "output_dir": recipe.work,
         "sequence_len": recipe.max_length,
-        "sample_packing": recipe.packing and flash,
+        "sample_packing": recipe.packing,
         "attn_implementation": "flash_attention_2" if flash else "sdpa",
         "micro_batch_size": recipe.batch_size,
         "gradient_accumulation_steps": recipe.gradient_accumulation,
@@ -55,6 +51,8 @@ def configuration(recipe: Recipe, *, flash: bool) -> dict[str, Any]:
         config["max_steps"] = recipe.max_steps
     if recipe.parent is not None:
         config["lora_model_dir"] = recipe.parent
+    if not recipe.gpus:  # its fused kernels, which it would choose by itself, are written for GPUs
+        config |= {"lora_mlp_kernel": False, "lora_qkv_kernel": False, "lora_o_kernel": False}
     return config | _evaluation(recipe)
 
 
@@ -64,20 +62,22 @@ def written(recipe: Recipe, *, flash: bool) -> str:
 
 
 class Listener:
-    """Makes progress of the lines that Axolotl logs, and keeps them: they are worth reading if it fails."""
+    """Makes progress of the losses that Axolotl logs, one for each step. ``work`` is the job's work folder."""
 
-    def __init__(self) -> None:
-        self._loss = ""
+    def __init__(self, work: Path) -> None:
+        self._work = work
+        self._steps = 0
+        self._step = 0
 
     def __call__(self, line: str) -> Reply | None:
+        """What a line means; None for a line of the log."""
         found = _LOSS.search(line)
-        if found is not None:
-            self._loss = f", loss {float(found[1]):.3g}"
-        bar = _STEPS.search(line)
-        if bar is not None and self._loss:
-            step, steps = int(bar[1]), int(bar[2])
-            return Reply(progress=(step / max(1, steps), f"step {step} of {steps}{self._loss}"))
-        return parse_reply(line)
+        if found is None:
+            return None
+        self._steps = self._steps or Recipe.read(self._work / RECIPE).steps
+        self._step += 1
+        text = f"step {self._step} of {max(self._step, self._steps)}, loss {float(found[1]):.3g}"
+        return Reply(progress=(min(1.0, self._step / self._steps), text))
 
 
 def _targets(recipe: Recipe) -> dict[str, Any]:

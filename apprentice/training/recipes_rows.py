@@ -42,6 +42,9 @@ def prepare(plan: Plan, told: Callable[[float, str], None], tool: str) -> Done |
     _write(work / TOKENS, train)
     _write(work / HELD_BACK, held_back)
     parent, scratch = _parent(plan)
+    flash = bool(plan.job.devices) and importlib.util.find_spec("flash_attn") is not None
+    # Axolotl keeps packed rows apart on every card with FlashAttention alone; for Unsloth it could not be verified.
+    packs = tool == "huggingface" or (tool == "axolotl" and flash)
     recipe = Recipe(
         base_model=settings.base_model,
         offline=settings.local,
@@ -66,7 +69,7 @@ def prepare(plan: Plan, told: Callable[[float, str], None], tool: str) -> Done |
         batch_size=settings.batch_size,
         gradient_accumulation=settings.gradient_accumulation,
         gradient_checkpointing=settings.gradient_checkpointing,
-        packing=settings.packing,
+        packing=settings.packing and packs,
         max_length=settings.max_length,
         four_bit=settings.quantization == "4bit",
         early_stopping=settings.early_stopping,
@@ -77,7 +80,6 @@ def prepare(plan: Plan, told: Callable[[float, str], None], tool: str) -> Done |
     )
     recipe.write(work / RECIPE)
     if tool == "axolotl":
-        flash = bool(recipe.gpus) and importlib.util.find_spec("flash_attn") is not None
         (work / CONFIGURATION).write_text(written(recipe, flash=flash), encoding="utf-8")
     told(1.0, f"training from scratch: {scratch}" if scratch else "training")
     return None
