@@ -33,6 +33,13 @@ WORLDS = {
         config={"budget": {"daily": "0.15", "pacing": True}},
         latency_s=(0.05, 0.5),
     ),
+    "queued": Options(  # reservations wait for each other, so that some are granted after the task has graduated
+        seed=1,
+        traffic=Traffic(requests=250, burst=10),
+        config={"budget": {"daily": "0.35"}},
+        reserved_nd=10**8,
+        latency_s=(0.05, 0.3),
+    ),
     "faulty": Options(
         seed=5,
         teachers=2,
@@ -105,14 +112,19 @@ def test_a_collapse_and_what_a_person_did_are_reproduced_too():
     async def program(world: SimulatedWorld, runtime) -> None:
         await world.drive(runtime, Traffic(requests=150, settle=True))
         world.teaches = lambda given: {"category": CATEGORIES[(CATEGORIES.index(truth(given)["category"]) + 1) % 4]}
-        await world.drive(runtime, Traffic(requests=100, burst=5), begin=1000)
+        await world.drive(runtime, Traffic(requests=100, burst=20), begin=1000)
         world.teaches = truth
         await world.drive(runtime, Traffic(requests=250, settle=True), begin=2000)
         await runtime.operate("task_0", "reinforce")
         await world.drive(runtime, Traffic(requests=30, settle=True), begin=3000)
 
-    recorded, state, _ = record(Options(seed=1, config={"local": {"fine_tune_batch_size": 10_000}}), program)
+    options = Options(
+        seed=1, local_latency_s=0.3, latency_s=(0.05, 0.4), config={"local": {"fine_tune_batch_size": 10_000}}
+    )
+    recorded, state, _ = record(options, program)
     assert state.evidence.epoch >= 3
+    caught = [one for one in recorded.asked if one.route == "local_first" and one.phase == "reinforcement"]
+    assert caught, "some were under way when the gate closed"
     assert_the_same(recorded, state, replayed(recorded))
 
 
