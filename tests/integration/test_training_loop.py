@@ -35,7 +35,7 @@ FIRST = 240
 """Examples behind version 1."""
 KIND_B = {*tiny_llama.TOPICS["account"]}
 CALLERS = 3
-COMPARED = 100
+COMPARED = 200
 """Answers before and after a swap whose latencies are compared."""
 SLOWER_S = 0.100
 PATIENCE_S = 600.0
