@@ -164,7 +164,7 @@ def _played(jobs: Sequence[Job], seat: _Seat, workers: int, late: Callable[[], b
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, spawn, initializer=_sit_down, initargs=(seat,)) as pool:
         waiting = iter(jobs)
-        under_way = {pool.submit(_run, job) for job in islice(waiting, workers)}
+        under_way = {pool.submit(_run, job) for job in islice(waiting, 0 if late() else workers)}
         while under_way:
             done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
             under_way |= {pool.submit(_run, job) for job in islice(waiting, 0 if late() else len(done))}

@@ -38,7 +38,7 @@ def watch(
 def tell(found: dict[str, Any]) -> None:
     """The tables; a part that a stream does not have is left out."""
     gold = found["teacher_gold"]
-    note = f"means of {found['shuffles']} shuffles of {found['requests']:,} requests; shares in percent"
+    note = f"means of up to {found['shuffles']} shuffles of {found['requests']:,} requests; shares in percent"
     note += f"; {found['teacher']} throughout: {gold:.1%} on gold" if gold is not None else ""
     note += f"; {found['left_out']} plays left out for want of time" if found["left_out"] else ""
     columns = (*COLUMNS, "graduated", "false_certificates", "below")

@@ -47,10 +47,10 @@ def test_with_hashed_ngrams_a_third_of_the_calls_is_saved(tmp_path, seed):
 def test_with_a_sentence_encoder_half_of_the_calls_is_saved(tmp_path):
     report = played(tmp_path, 0, encoder=ENCODER)
     assert report.errors == {}
-    assert report.remote_share <= 0.52
+    assert report.remote_share <= 0.49
     assert report.accuracy is not None
-    assert report.accuracy >= 0.81
-    assert report.agreement >= 0.90
+    assert report.accuracy >= 0.815
+    assert report.agreement >= 0.93
 
 
 def test_in_recorded_order_nothing_is_served_silently(tmp_path):
