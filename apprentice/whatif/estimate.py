@@ -215,7 +215,10 @@ def _limits(
     )
     off = shown.control_calls - happened.calls
     if off:
-        found.append(f"Replayed unchanged, the log gives {off:+,} remote calls: so far off is the replay by itself.")
+        found.append(
+            f"Replayed unchanged, the log gives {off:+,} remote calls: so far off is the replay by itself, or this "
+            "version of the program decides otherwise than the one that wrote the log."
+        )
     if unheard:
         found.append(f"A log cannot tell what follows from {', '.join(unheard)}: that part is left as it was.")
     if not counted:
