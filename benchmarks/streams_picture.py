@@ -28,7 +28,8 @@ def draw(found: Mapping[str, Any], path: Path) -> bool:
     _curves(recall, found, "recall_q1", "recall per class: lower quartile and least (thin)")
     _curves(recall, found, "recall_min", "recall per class: lower quartile and least (thin)", width=0.7)
     shuffles = f"{found['shuffles']} shuffle{'s' if found['shuffles'] > 1 else ''}"
-    figure.suptitle(f"{found['stream']}: {found['requests']:,} requests to {found['teacher']}, means of up to {shuffles}")
+    about = f"{found['stream']}: {found['requests']:,} requests to {found['teacher']}"
+    figure.suptitle(f"{about}, means of up to {shuffles}")
     figure.savefig(path, dpi=110)
     return True
 

@@ -21,7 +21,8 @@ ELSEWHERE = {
     *("input", "output", "latency_ms", "cost_nd", "saved_nd", "amount_nd", "reserved_nd", "usage", "provider", "model"),
     *("manifest", "dataset", "seconds", "audit_probability", "metrics", "statistics", "novelty"),
 }
-"""Fields that speak of money, time and bodies, and of what came of a training, which the simulator does without; the coin is compared as ``audit``."""
+"""Fields that speak of money, time and bodies, and of what came of a training, which the simulator does without; the
+coin is compared as ``audit``."""
 
 
 class NoWait:
