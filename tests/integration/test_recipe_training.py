@@ -13,7 +13,7 @@ import pytest
 
 from apprentice.config import LocalConfig
 from apprentice.local.confidence import Card
-from apprentice.training.recipes import RecipeTrainer
+from apprentice.training.recipes import RecipeTrainer, Tool
 from apprentice.training.versions import check_manifest
 from apprentice_actors.ports import TrainingFailure, TrainingJob
 from tests import tiny_llama
@@ -36,9 +36,9 @@ for packing in (True, False):
 """
 
 
-def trainer(**training: Any) -> RecipeTrainer:
-    told = {"backend": "transformers", "fine_tune_backend": "huggingface", "base_model": str(tiny_llama.cached_base())}
-    return RecipeTrainer(LocalConfig.model_validate({**told, "training": {**FAST, **training}}), "huggingface")
+def trainer(tool: Tool = "huggingface", **training: Any) -> RecipeTrainer:
+    told = {"backend": "transformers", "fine_tune_backend": tool, "base_model": str(tiny_llama.cached_base())}
+    return RecipeTrainer(LocalConfig.model_validate({**told, "training": {**FAST, **training}}), tool)
 
 
 def job(home: Path, number: int = 1, *, parent: int | None = None) -> TrainingJob:
@@ -138,6 +138,25 @@ async def test_packed_rows_do_not_see_each_other(tmp_path):
     (packed, packed_loss), (alone, loss) = found
     assert int(packed) < int(alone) == 12
     assert float(packed_loss) == pytest.approx(float(loss), rel=1e-5)
+
+
+async def test_axolotl_trains_too_and_its_adapter_is_measured_alike(tmp_path, monkeypatch):
+    sources = Path(__file__).resolve().parents[2] / ".cache" / "recipes"
+    assert (sources / "axolotl").is_dir(), f"{sources} is missing; `make heavy` fetches it"
+    monkeypatch.syspath_prepend(str(sources))
+    monkeypatch.setenv("PYTHONPATH", str(sources))
+    told: list[str] = []
+    made = await trainer("axolotl", epochs=2, batch_size=4).train(
+        job(tmp_path), lambda fraction, message: told.append(message)
+    )
+    check_manifest(folder(tmp_path, 1), made.manifest_sha256)
+    assert any(message.startswith("step 20 of 54, loss ") for message in told)
+    losses = [point["loss"] for point in course(tmp_path, 1)["losses"]]
+    assert losses[0] > 5 * losses[-1]
+    assert course(tmp_path, 1)["evaluations"]
+    assert made.metrics["agreement_holdout"] >= 0.5
+    assert Card.load(folder(tmp_path, 1)).rows == 30
+    assert [path.name for path in (tmp_path / "tickets").iterdir()] == ["v1"]
 
 
 def evaluated(recipe: Path) -> list[list[str]]:
