@@ -140,11 +140,17 @@ async def test_packed_rows_do_not_see_each_other(tmp_path):
     assert float(packed_loss) == pytest.approx(float(loss), rel=1e-5)
 
 
-async def test_axolotl_trains_too_and_its_adapter_is_measured_alike(tmp_path, monkeypatch):
+@pytest.fixture
+def axolotl(monkeypatch) -> None:
+    """Axolotl seems to be installed, here and for the processes of the trainer."""
     sources = Path(__file__).resolve().parents[2] / ".cache" / "recipes"
     assert (sources / "axolotl").is_dir(), f"{sources} is missing; `make heavy` fetches it"
     monkeypatch.syspath_prepend(str(sources))
     monkeypatch.setenv("PYTHONPATH", str(sources))
+
+
+@pytest.mark.usefixtures("axolotl")
+async def test_axolotl_trains_too_and_its_adapter_is_measured_alike(tmp_path):
     told: list[str] = []
     made = await trainer("axolotl", epochs=2, batch_size=4).train(
         job(tmp_path), lambda fraction, message: told.append(message)
