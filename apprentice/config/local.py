@@ -205,6 +205,9 @@ class LocalConfig(Section):
             found.append((("base_model",), "is not read by the embedded backend; remove it or choose another backend"))
         if self.encoder is not None and not embedded:
             found.append((("encoder",), f"is not read by the backend {self.backend}; remove it"))
+        if self.training.token_price is not None and self.fine_tune_backend != "openai":
+            text = f"is not read by the training backend {self.fine_tune_backend}; remove it"
+            found.append((("training", "token_price"), text))
         return found
 
     def _addresses(self) -> list[tuple[Where, str]]:

@@ -213,7 +213,6 @@ async def test_common_settings_are_honoured_by_all(installed, tool):
     [
         *((tool, {"weights": {"remote": 0.5}}) for tool in TOOLS),
         *((tool, {"balance": True}) for tool in TOOLS),
-        *((tool, {"token_price": 1}) for tool in TOOLS),
         ("unsloth", {"processes": 2}),
         ("unsloth", {"accelerate_config": "zero.yaml"}),
         ("axolotl", {"save_steps": 10}),
@@ -223,6 +222,12 @@ def test_settings_that_a_tool_does_not_have_are_refused_by_name(installed, tool,
     (name,) = training
     with pytest.raises(InvalidConfig, match=rf"local.training.{name}: the backend {tool} has no such setting"):
         RecipeTrainer(local(tool, **training), tool)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_price_of_tokens_is_refused_where_nobody_charges_for_them(tool):
+    with pytest.raises(ValueError, match="token_price"):
+        local(tool, token_price=1)
 
 
 @pytest.mark.parametrize(("training", "says"), [({"gpus": ()}, "gpus: missing"), ({"gpus": (0, 1)}, "gpus_per_job")])
