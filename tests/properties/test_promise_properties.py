@@ -91,7 +91,7 @@ def test_a_student_that_is_sent_back_and_recovers_serves_again(seed, low, length
 
 
 @pytest.mark.heavy
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(seeds, st.floats(0.0, 0.5), st.integers(500, 1_200))
 def test_any_student_that_recovers_serves_again(seed, low, length):
     _mends(seed, low, length)
