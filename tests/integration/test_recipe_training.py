@@ -152,11 +152,11 @@ def axolotl(monkeypatch) -> None:
 @pytest.mark.usefixtures("axolotl")
 async def test_axolotl_trains_too_and_its_adapter_is_measured_alike(tmp_path):
     told: list[str] = []
-    made = await trainer("axolotl", epochs=2, batch_size=4).train(
+    made = await trainer("axolotl", epochs=3).train(
         job(tmp_path), lambda fraction, message: told.append(message)
     )
     check_manifest(folder(tmp_path, 1), made.manifest_sha256)
-    assert any(message.startswith("step 20 of 54, loss ") for message in told)
+    assert any(message.startswith("step 20 of 162, loss ") for message in told)
     losses = [point["loss"] for point in course(tmp_path, 1)["losses"]]
     assert losses[0] > 5 * losses[-1]
     assert course(tmp_path, 1)["evaluations"]
