@@ -23,7 +23,8 @@ trap 'rm -rf "$work"' EXIT
 tar -xzf "$work/llama_cpp_python-$version.tar.gz" -C "$work"
 source="$work/llama_cpp_python-$version/vendor/llama.cpp"
 PATH="$PWD/$work/tools/bin:$PATH" cmake -S "$source" -B "$work/out" -G Ninja -DCMAKE_BUILD_TYPE=Release \
-  -DBUILD_SHARED_LIBS=OFF -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_SERVER=ON -DLLAMA_BUILD_TESTS=OFF >"$work/log" 2>&1 \
+  -DBUILD_SHARED_LIBS=OFF -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_SERVER=ON \
+  -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_BUILD_TESTS=OFF >"$work/log" 2>&1 \
   && PATH="$PWD/$work/tools/bin:$PATH" cmake --build "$work/out" --target llama-server >>"$work/log" 2>&1 \
   || { tail -30 "$work/log" >&2; exit 1; }
 mkdir -p "$home/bin" "$home/convert"
