@@ -217,7 +217,7 @@ def _plan(base: str, **settings: Any) -> Plan:
 
 
 def _rows(plan: Plan, examples: Sequence[Example]) -> tuple[Chat, list[Row]]:
-    from apprentice.training.adapters.model import load_tokenizer
+    from apprentice.training.adapters.rows import load_tokenizer
 
     chat = Chat(load_tokenizer(plan.settings), plan)
     rows, _ = encode(examples, chat, plan)

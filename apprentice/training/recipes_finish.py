@@ -14,8 +14,7 @@ import msgspec
 from apprentice.training.adapters.checkpoint import Point
 from apprentice.training.adapters.finish import Course
 from apprentice.training.adapters.measure import main as measure
-from apprentice.training.adapters.model import CONFIG, WEIGHTS
-from apprentice.training.adapters.plan import Done, Plan
+from apprentice.training.adapters.plan import CONFIG, WEIGHTS, Done, Plan
 from apprentice.training.adapters.talk import serve
 from apprentice.training.recipes_settings import ADAPTER, HISTORY, RECIPE, Recipe
 from apprentice.training.worker import Refused

@@ -12,16 +12,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from apprentice.training.adapters.loop import TRAINING_SHARE
-from apprentice.training.adapters.model import CONFIG, WEIGHTS, load_tokenizer
 from apprentice.training.adapters.packing import Row
-from apprentice.training.adapters.plan import Done, Plan
-from apprentice.training.adapters.rows import Chat, encode, split
+from apprentice.training.adapters.plan import CONFIG, WEIGHTS, Done, Plan
+from apprentice.training.adapters.rows import Chat, encode, load_tokenizer, split
 from apprentice.training.adapters.talk import serve
 from apprentice.training.recipes_axolotl import CONFIGURATION, written
 from apprentice.training.recipes_settings import RECIPE, RUN, Recipe
 from apprentice.training.versions import VersionError, check_manifest
-from apprentice.training.work import state
 from apprentice.training.worker import Refused, read_examples, refuse_leak
 
 TOKENS, HELD_BACK = "tokens.jsonl", "held-back.jsonl"
@@ -65,7 +62,6 @@ def prepare(plan: Plan, told: Callable[[float, str], None], tool: str) -> Done |
         learning_rate=settings.learning_rate,
         epochs=settings.epochs,
         max_steps=settings.max_steps,
-        max_seconds=max(0.0, settings.max_minutes * 60.0 * TRAINING_SHARE - state(work).get("seconds", 0.0)),
         batch_size=settings.batch_size,
         gradient_accumulation=settings.gradient_accumulation,
         gradient_checkpointing=settings.gradient_checkpointing,

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from apprentice.training.adapters.loop import TRAINING_SHARE
 from apprentice.training.adapters.plan import Plan
 from apprentice.training.recipes_settings import ADAPTER, HISTORY, RECIPE, Recipe
 from apprentice.training.work import STATE, state
@@ -54,10 +55,11 @@ def callbacks(plan: Plan, recipe: Recipe, told: Told) -> list[Any]:
     from transformers import EarlyStoppingCallback, TrainerCallback
 
     start, before_s = time.monotonic(), state(Path(plan.work)).get("seconds", 0.0)
+    deadline = plan.ends_at - plan.settings.max_minutes * 60.0 * (1.0 - TRAINING_SHARE)
 
     class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not typed here
         def on_step_end(self, args: Any, now: Any, control: Any, **kwargs: Any) -> Any:
-            if time.monotonic() - start >= recipe.max_seconds:
+            if time.time() >= deadline:
                 control.should_training_stop = True
             return control
 

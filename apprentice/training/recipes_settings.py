@@ -46,7 +46,6 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     learning_rate: float
     epochs: int
     max_steps: int | None
-    max_seconds: float
     batch_size: int
     gradient_accumulation: int
     gradient_checkpointing: bool

@@ -61,7 +61,7 @@ def adapted(told: Plan):
 
 
 def rows_of(told: Plan, count: int = 24) -> tuple[Chat, list[Row]]:
-    from apprentice.training.adapters.model import load_tokenizer
+    from apprentice.training.adapters.rows import load_tokenizer
 
     chat = Chat(load_tokenizer(told.settings), told)
     rows, _ = encode(EXAMPLES[:count], chat, told)
@@ -209,7 +209,7 @@ def copied(base: str, folder: Path) -> Path:
 
 
 def test_a_base_model_without_a_chat_template_or_with_one_that_takes_no_system_message_is_refused(base, tmp_path):
-    from apprentice.training.adapters.model import load_tokenizer
+    from apprentice.training.adapters.rows import load_tokenizer
 
     told = plan(str(copied(base, tmp_path / "base")))
     tokenizer = load_tokenizer(told.settings)

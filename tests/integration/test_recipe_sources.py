@@ -43,7 +43,6 @@ PLAIN = Recipe(
     learning_rate=2e-4,
     epochs=3,
     max_steps=None,
-    max_seconds=7200.0,
     batch_size=8,
     gradient_accumulation=2,
     gradient_checkpointing=True,

@@ -40,7 +40,6 @@ def recipe(**more: Any) -> Recipe:
         "learning_rate": 2e-4,
         "epochs": 3,
         "max_steps": None,
-        "max_seconds": 7200.0,
         "batch_size": 8,
         "gradient_accumulation": 1,
         "gradient_checkpointing": True,

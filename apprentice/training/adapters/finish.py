@@ -13,8 +13,7 @@ import msgspec
 
 from apprentice.local.confidence import Card
 from apprentice.training.adapters.checkpoint import Point
-from apprentice.training.adapters.model import CONFIG, WEIGHTS
-from apprentice.training.adapters.plan import Done, Plan
+from apprentice.training.adapters.plan import CONFIG, WEIGHTS, Done, Plan
 from apprentice.training.versions import sha256_of, write_version
 from apprentice.training.worker import Refused
 

@@ -20,9 +20,9 @@ from apprentice.local.confidence import Card, Token, fit
 from apprentice.schema import Schema
 from apprentice.training.adapters.finish import Course, finish
 from apprentice.training.adapters.loop import Told
-from apprentice.training.adapters.model import WEIGHTS, load_base, load_tokenizer
-from apprentice.training.adapters.plan import Plan
-from apprentice.training.adapters.rows import Chat
+from apprentice.training.adapters.model import load_base
+from apprentice.training.adapters.plan import WEIGHTS, Plan
+from apprentice.training.adapters.rows import Chat, load_tokenizer
 from apprentice.training.adapters.talk import serve
 from apprentice.training.worker import Refused, read_examples, refuse_leak
 from apprentice_actors.ports import Example, LocalFailure

@@ -9,14 +9,11 @@ import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, GenerationConfig
 
-from apprentice.training.adapters.plan import Plan, Settings
+from apprentice.training.adapters.plan import CONFIG, WEIGHTS, Plan, Settings
 from apprentice.training.versions import VersionError, check_manifest
 from apprentice.training.worker import Refused
-
-WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
 
 type Tensors = dict[str, Any]
 
@@ -30,14 +27,6 @@ def precision(settings: Settings, *, cuda: bool) -> Literal["no", "bf16", "fp16"
     if settings.dtype == "float16" or not torch.cuda.is_bf16_supported(including_emulation=False):
         return "fp16"
     return "bf16"
-
-
-def load_tokenizer(settings: Settings) -> Any:
-    """The base model's tokenizer. Raises :class:`Refused`."""
-    try:
-        return AutoTokenizer.from_pretrained(settings.base_model, local_files_only=settings.local)
-    except (OSError, ValueError) as error:
-        raise Refused(f"the tokenizer of the base model {settings.base_model} cannot be loaded: {error}") from error
 
 
 def load_base(settings: Settings, *, device: Any) -> Any:

@@ -12,6 +12,8 @@ from apprentice.training.versions import sha256_of
 from apprentice_actors.ports import JsonObject, Question, TrainingJob
 
 PLAN = "plan.json"
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+"""The files of an adapter."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from typing import Any
 from apprentice.local.chat import messages, target
 from apprentice.remote.prompt import canonical_json
 from apprentice.training.adapters.packing import Row
-from apprentice.training.adapters.plan import Plan
+from apprentice.training.adapters.plan import Plan, Settings
 from apprentice.training.worker import Refused
 from apprentice_actors.ports import Example, JsonObject, LocalFailure
 
@@ -76,6 +76,16 @@ class Chat:
     def _encode(self, text: str) -> list[int]:
         found: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return found
+
+
+def load_tokenizer(settings: Settings) -> Any:
+    """The base model's tokenizer. Raises :class:`Refused`."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(settings.base_model, local_files_only=settings.local)
+    except (OSError, ValueError) as error:
+        raise Refused(f"the tokenizer of the base model {settings.base_model} cannot be loaded: {error}") from error
 
 
 def encode(examples: Sequence[Example], chat: Chat, plan: Plan) -> tuple[list[Row], int]:

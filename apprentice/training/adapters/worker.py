@@ -17,13 +17,12 @@ from apprentice.training.adapters.model import (
     continue_from,
     for_answering,
     load_base,
-    load_tokenizer,
     precision,
     put_weights,
     write_adapter,
 )
 from apprentice.training.adapters.plan import Done, Plan
-from apprentice.training.adapters.rows import Chat, encode, split
+from apprentice.training.adapters.rows import Chat, encode, load_tokenizer, split
 from apprentice.training.adapters.talk import serve
 from apprentice.training.worker import read_examples, refuse_leak
 
