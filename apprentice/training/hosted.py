@@ -126,12 +126,15 @@ class HostedTrainer:
             tell(_TRAINED + (_MEASURED - _TRAINED) * share, word)
 
         card, metrics = await measured(self._endpoint, job, tuned.fine_tuned_model, questions, tell_share)
-        metrics |= {"rows_train": float(len(plan.rows)), "trained_tokens": float(tuned.trained_tokens or 0)}
+        tokens = tuned.trained_tokens
+        if tokens is None:  # what it cost is not said: no text has more tokens than bytes
+            tokens = len(plan.content) * plan.settings.epochs
+        metrics |= {"rows_train": float(len(plan.rows)), "trained_tokens": float(tokens)}
         settings = {**plan.body, "max_minutes": plan.settings.max_minutes}
         hosted = Hosted(model=tuned.fine_tuned_model, job=tuned.id)
         # Not in a thread: a thread would go on writing after a cancellation.
         manifest = write(job, plan.base_model, hosted, card, settings=settings, metrics=metrics, created=self._now())
-        return TrainedVersion(manifest_sha256=manifest, seconds=0.0, metrics=metrics, cost_nd=self._cost_nd(tuned))
+        return TrainedVersion(manifest_sha256=manifest, seconds=0.0, metrics=metrics, cost_nd=self._cost_nd(tokens))
 
     async def _claimed(self, plan: Plan, path: Path) -> claims.Claim:
         """The claim of an earlier attempt at the same, else a new one. What else was left is given up at the vendor."""
@@ -251,10 +254,10 @@ class HostedTrainer:
             logger.warning("the file %s could not be deleted at the vendor (%s); do it there", claim.name, trouble)
         claims.drop(path)
 
-    def _cost_nd(self, tuned: TuningJob) -> int:
+    def _cost_nd(self, tokens: int) -> int:
         """The bill: a dollar per million tokens is 1,000 nano-dollars per token."""
         price = self._local.training.token_price or Decimal(0)
-        return int((price * 1000 * (tuned.trained_tokens or 0)).to_integral_value(ROUND_CEILING))
+        return int((price * 1000 * tokens).to_integral_value(ROUND_CEILING))
 
     def _now(self) -> str:
         return datetime.fromtimestamp(self._clock.now_ns() // 10**9, UTC).isoformat()

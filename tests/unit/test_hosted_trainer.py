@@ -12,6 +12,7 @@ from apprentice.errors import InvalidConfig, MissingExtra
 from apprentice.local.confidence import Card, Token
 from apprentice.local.hosted import HostedModel
 from apprentice.testing import Fault
+from apprentice.testing.tuning_jobs import TuningJob
 from apprentice.training.versions import check_manifest
 from apprentice_actors.ports import Question, TrainingFailure
 
@@ -320,6 +321,14 @@ def test_a_missing_package_names_the_extra(rig, monkeypatch):
 async def test_the_bill_is_rounded_up(rig):
     made = await rig.trainer(token_price=Decimal("0.000001")).train(rig.job(), rig.tell)
     assert made.cost_nd == -(-3 * rig.jobs[0].tokens // 1000)
+
+
+async def test_a_bill_that_the_vendor_does_not_state_is_bounded(rig, monkeypatch):
+    shown = TuningJob.shown
+    monkeypatch.setattr(TuningJob, "shown", lambda self, now: {**shown(self, now), "trained_tokens": None})
+    made = await rig.trainer().train(rig.job(), rig.tell)
+    (job,) = rig.jobs
+    assert 3 * job.tokens * 1500 < made.cost_nd <= 3 * 4 * job.tokens * 1500
 
 
 async def test_closing_twice_is_fine_and_nothing_is_trained_afterwards(rig):
