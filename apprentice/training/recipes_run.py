@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from apprentice.training.adapters.loop import TRAINING_SHARE
 from apprentice.training.adapters.plan import Plan
+from apprentice.training.adapters.schedule import TRAINING_SHARE
 from apprentice.training.recipes_settings import ADAPTER, HISTORY, RECIPE, Recipe
 from apprentice.training.work import STATE, state
 

@@ -15,11 +15,9 @@ from apprentice.training.adapters.checkpoint import Point, Progress
 from apprentice.training.adapters.model import Tensors, adapter_weights, put_weights
 from apprentice.training.adapters.packing import PADDING, SHARED, Layout, Row, lay_out, shared_prefix
 from apprentice.training.adapters.plan import Plan
-from apprentice.training.adapters.schedule import evaluation_every, learning_rate, share_of, steps_of
+from apprentice.training.adapters.schedule import TRAINING_SHARE, evaluation_every, learning_rate, share_of, steps_of
 from apprentice.training.worker import Refused
 
-TRAINING_SHARE = 0.85
-"""How much of ``max_minutes`` may be over when the last step begins; the rest is for measuring and writing."""
 _CLIP = 1.0
 
 type Ending = Literal["steps", "early_stopping", "time"]

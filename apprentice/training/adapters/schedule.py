@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 _WARM_UP_SHARE = 0.05
 
+TRAINING_SHARE = 0.85
+"""How much of ``max_minutes`` may be over when the last step begins; the rest is for measuring and writing."""
+
 
 def steps_of(rows: int, *, epochs: int, per_step: int, seed: int, max_steps: int | None) -> list[list[int]]:
     """The rows of every optimizer step: ``epochs`` passes, each in an order of its own, cut into steps."""
