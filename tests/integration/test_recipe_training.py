@@ -152,9 +152,7 @@ def axolotl(monkeypatch) -> None:
 @pytest.mark.usefixtures("axolotl")
 async def test_axolotl_trains_too_and_its_adapter_is_measured_alike(tmp_path):
     told: list[str] = []
-    made = await trainer("axolotl", epochs=3).train(
-        job(tmp_path), lambda fraction, message: told.append(message)
-    )
+    made = await trainer("axolotl", epochs=3).train(job(tmp_path), lambda fraction, message: told.append(message))
     check_manifest(folder(tmp_path, 1), made.manifest_sha256)
     assert any(message.startswith("step 20 of 162, loss ") for message in told)
     losses = [point["loss"] for point in course(tmp_path, 1)["losses"]]
