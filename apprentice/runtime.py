@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import msgspec
 
-from apprentice import errors, operating, reading
+from apprentice import errors, operating, reading, settling
 from apprentice.config import Config, TaskConfig
 from apprentice.config import load as load_config
 from apprentice.journal import fold_spend, note, note_quietly
@@ -40,6 +40,7 @@ from apprentice_actors.ports import Evaluator, JsonObject
 from apprentice_actors.supervision import RestartPolicy, Supervisor
 from apprentice_actors.task import Person, TaskMessage, TaskPorts, TaskSupervisor
 from apprentice_actors.teachers import Teachers
+from apprentice_actors.treasury import TreasuryMessage
 from apprentice_events import errors as log_errors
 from apprentice_events import vocabulary as v
 from apprentice_events.bodies import Body, encode_json, make_body
@@ -77,6 +78,7 @@ class Runtime:
         self._down: dict[str, Exception] = {}
         self._herald: ActorRef[Announce] | None = None
         self._teachers: Teachers | None = None
+        self._treasury: ActorRef[TreasuryMessage] | None = None
         self._watches: list[asyncio.Task[None]] = []
         self._closed = False
 
@@ -248,13 +250,16 @@ class Runtime:
 
         For rehearsals and scripts that play requests faster than they ever came; an application has no use for it.
         """
-        while any(_learning(one) or len(one.live) > in_flight for one in self._serving()):
+        while any(one.learning or len(one.live) > in_flight for one in self._serving()):
             await self._parts.clock.sleep(POLL_S)
 
     async def settled(self) -> None:
-        """Wait until nothing is in flight: all calls settled, all comparisons folded, no training on."""
-        while any(one.live or one.state.flights or _learning(one) for one in self._serving()):
-            await self._parts.clock.sleep(POLL_S)
+        """Wait until nothing is in flight: all calls settled, all comparisons folded, no training on.
+
+        Everything that was decided by then is in the log.
+        """
+        if self._treasury is not None:
+            await settling.settled(self._refs, self._supervisors.__getitem__, self._treasury)
 
     # ------------------------------------------------------------ opening and closing
 
@@ -267,7 +272,7 @@ class Runtime:
         patient = RestartPolicy(shutdown_s=self._patience_s())
         herald: ActorRef[Announce] = scope.start("herald", lambda ref: Herald(ref, sinks=parts.sinks))
         self._herald = herald
-        treasury = start_treasury(scope, parts, self._spend, self._purse, herald, self._tell_one)
+        treasury = self._treasury = start_treasury(scope, parts, self._spend, self._purse, herald, self._tell_one)
         teachers = self._teachers = start_teachers(scope, parts)
         desks = Desks(treasury, teachers, start_local(scope, parts), start_trainer(scope, parts, self.config), herald)
         for task in self.config.tasks:
@@ -384,7 +389,3 @@ class Runtime:
         if isinstance(cause, log_errors.LogPoisoned) or "LogPoisoned" in str(cause):
             return errors.LogPoisoned(f"{task}: {cause}")
         return errors.TaskIsolated(f"{task} failed and was restarted or taken out of service: {cause}")
-
-
-def _learning(task: TaskSupervisor) -> bool:
-    return task.state.versions.job is not None or task.state.versions.candidate is not None

@@ -87,7 +87,13 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     reply: Reply[None]
 
 
-type TaskMessage = SubmitRequest | KeyKnown | Person | c.Command
+class Rest(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask: answered once nothing is in flight and everything that was decided is durable."""
+
+    reply: Reply[None]
+
+
+type TaskMessage = SubmitRequest | KeyKnown | Person | Rest | c.Command
 
 
 class TaskSupervisor(Actor[TaskMessage]):
@@ -114,7 +120,20 @@ class TaskSupervisor(Actor[TaskMessage]):
         self._answered: list[Reply[None]] = []
         self._touched: set[str] = set()
         """Requests that an outcome came in for since the last commit."""
+        self._rest: list[Reply[None]] = []
+        self._at_work = True
+        """Whether the state may be ahead of the log."""
         self._hands = Effects(self)
+
+    @property
+    def learning(self) -> bool:
+        """Whether a version is being trained, validated or loaded."""
+        return self.state.versions.job is not None or self.state.versions.candidate is not None
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is in flight and the log has everything that was decided."""
+        return not (self._at_work or self.live or self.state.flights or self.learning)
 
     # ------------------------------------------------------------ the three steps
 
@@ -132,9 +151,11 @@ class TaskSupervisor(Actor[TaskMessage]):
         self._review()
         await self._commit()
         await self.ports.treasury.ask(lambda reply: Adopt(task=self.spec.name, reply=reply), 60.0)
+        self._at_work = False
 
     async def receive(self, batch: list[TaskMessage]) -> None:
         """Decide everything that is ready, make it durable, then act."""
+        self._at_work = True
         self._now_ns = self.ports.clock.now_ns()
         for message in batch:
             match message:
@@ -147,9 +168,19 @@ class TaskSupervisor(Actor[TaskMessage]):
                         self.shelf.put(body)
                     self._answered.append(message.reply)
                     self._decide(message.command)
+                case Rest():
+                    self._rest.append(message.reply)
                 case _:
                     self._outcome(message)
         await self._commit()
+        self._at_work = False
+        if self.at_rest:
+            self._tell_rest()
+
+    def _tell_rest(self) -> None:
+        for reply in self._rest:
+            reply.set(None)
+        self._rest.clear()
 
     # ------------------------------------------------------------ deciding
 

@@ -69,10 +69,10 @@ class Adopt(msgspec.Struct, frozen=True, kw_only=True):
     reply: Reply[None]
 
 
-class ReadSpend(msgspec.Struct, frozen=True, kw_only=True):
-    """Ask: the purse as plain data, for reports."""
+class CatchUp(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask: answered once everything that followed from earlier messages is durable, and the tasks were told."""
 
-    reply: Reply[bytes]
+    reply: Reply[None]
 
 
 class Exhausted(msgspec.Struct, frozen=True):
@@ -82,7 +82,7 @@ class Exhausted(msgspec.Struct, frozen=True):
     start: int
 
 
-type TreasuryMessage = ReserveFor | Refusal | Moved | Adopt | ReadSpend
+type TreasuryMessage = ReserveFor | Refusal | Moved | Adopt | CatchUp
 
 
 class Treasury(Actor[TreasuryMessage]):
@@ -131,6 +131,7 @@ class Treasury(Actor[TreasuryMessage]):
 
     async def receive(self, batch: list[TreasuryMessage]) -> None:
         """Money moves first, then who waits longest is served first, then the caps are looked at."""
+        recorded: list[Reply[None]] = []
         for message in batch:
             match message:
                 case Moved():
@@ -142,8 +143,8 @@ class Treasury(Actor[TreasuryMessage]):
                     message.reply.set(self._refusal(message))
                 case Adopt():
                     await self._adopt(message)
-                case ReadSpend():
-                    message.reply.set(msgspec.json.encode(self._spend))
+                case CatchUp():
+                    recorded.append(message.reply)
         if self._exhausted:
             self._restore(self._clock.now_ns())
         self._serve_waiting()
@@ -152,6 +153,8 @@ class Treasury(Actor[TreasuryMessage]):
             self._pace()
         if self._facts:
             await self._record()
+        for reply in recorded:
+            reply.set(None)
 
     async def _adopt(self, message: Adopt) -> None:
         """An earlier life may have been granted what it never wrote, and may have written what it never told."""

@@ -175,11 +175,8 @@ class Loop:
         return [event for event in found if getattr(event, "version", None) == version]
 
     async def one(self, kind: type[v.Event], version: str) -> Any:
-        """The only event of a kind about a version. What is decided already may take a moment to be durable."""
-        async with asyncio.timeout(PATIENCE_S):
-            while not (found := await self.events(kind, version)):
-                await self.runtime.settled()
-        (event,) = found
+        """The only event of a kind about a version."""
+        (event,) = await self.events(kind, version)
         return event
 
     async def teach(self, wanted: Callable[[JsonObject], bool], rule: int) -> int:
