@@ -251,9 +251,9 @@ def make_evaluator(config: Config, task: TaskConfig) -> Evaluator:
     """The task's evaluator; semantic similarity uses the configured sentence encoder."""
     encoder = None
     if task.evaluator == "semantic_similarity" and config.local.encoder is not None:
-        from apprentice.local.encoder import SentenceEncoder
+        from apprentice.local.encoder import open_encoder
 
-        encoder = SentenceEncoder(config.local.encoder)
+        encoder = open_encoder(config.local.encoder)
     return evaluators.build(task, encoder)
 
 

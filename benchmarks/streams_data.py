@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from apprentice.local.encoder import Encoder, SentenceEncoder
+from apprentice.local.encoder import Encoder, open_encoder
 from apprentice.local.features import render
 from apprentice.local.heads import plan
 from apprentice.local.names import as_inputs, names
@@ -151,11 +151,11 @@ class Vectors:
         self._known: dict[str, npt.NDArray[np.float32]] = dict(zip(kept["keys"].tolist(), kept["vectors"], strict=True))
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """As :class:`SentenceEncoder`."""
+        """As the encoder of that name."""
         keys = [_key(text) for text in texts]
         new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
         if new:
-            self._encoder = self._encoder or SentenceEncoder(self.name)
+            self._encoder = self._encoder or open_encoder(self.name)
             self._known.update(zip(new, self._encoder.encode(list(new.values())), strict=True))
         return np.stack([self._known[key] for key in keys])
 
@@ -167,7 +167,7 @@ def vectors(stream: Stream, encoder: str) -> Path:
     path = VECTORS / f"{stream.name}-{content}.npz"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        made = SentenceEncoder(encoder)
+        made = open_encoder(encoder)
         np.savez(
             path,
             keys=np.array([_key(text) for text in texts]),

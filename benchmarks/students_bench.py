@@ -32,9 +32,9 @@ def run_students(
 ) -> dict[str, Any]:
     """One student per number of rows, all measured on the same held-out ones."""
     from apprentice.local import student
-    from apprentice.local.encoder import SentenceEncoder
+    from apprentice.local.encoder import open_encoder
 
-    sentences = SentenceEncoder(encoder) if encoder is not None else None
+    sentences = open_encoder(encoder) if encoder is not None else None
     rows = read_rows(stream, input_field, answer_field, 500 if quick else None)
     unseen = [row for row in rows if held_out(row.input, 0.2)]
     seen = [row for row in rows if not held_out(row.input, 0.2)]

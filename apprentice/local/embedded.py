@@ -113,10 +113,10 @@ class EmbeddedModel:
         return student
 
     def _encoder(self, name: str) -> "Encoder":
-        from apprentice.local.encoder import RememberingEncoder, SentenceEncoder
+        from apprentice.local.encoder import RememberingEncoder, open_encoder
 
         if name not in self._encoders:  # champion and rival are asked about the same text: it is encoded once
-            self._encoders[name] = RememberingEncoder(SentenceEncoder(name), texts_max=TEXTS_REMEMBERED)
+            self._encoders[name] = RememberingEncoder(open_encoder(name), texts_max=TEXTS_REMEMBERED)
         return self._encoders[name]
 
 

@@ -18,7 +18,7 @@ import msgspec
 
 from apprentice.errors import ApprenticeError
 from apprentice.local.embedded import BASE
-from apprentice.local.encoder import Encoder, RememberingEncoder, SentenceEncoder
+from apprentice.local.encoder import Encoder, RememberingEncoder, open_encoder
 from apprentice.local.student import Settings, Student, train
 from apprentice.training.versions import VersionError, write_version
 from apprentice_actors.ports import Example, TrainingJob
@@ -87,7 +87,7 @@ class Worker:
             return None
         if name not in self._encoders:
             self._reply({"progress": [0.05, f"loading the encoder {name}"]})
-            self._encoders[name] = RememberingEncoder(SentenceEncoder(name))
+            self._encoders[name] = RememberingEncoder(open_encoder(name))
         return self._encoders[name]
 
     def _reply(self, message: dict[str, Any]) -> None:
