@@ -94,7 +94,7 @@ def _anchored(config: Config, folder: Path) -> Config:
 
 def _anchored_local(local: LocalConfig, folder: Path) -> LocalConfig:
     found: dict[str, object] = {"model_dir": _below(folder, local.model_dir)}
-    if local.encoder and "/" in local.encoder:
+    if local.encoder and ("/" in local.encoder or local.encoder.endswith(".onnx")):
         found["encoder"] = str(_below(folder, Path(local.encoder)))
     for key in ("base_model", "server_model"):
         name = getattr(local, key)

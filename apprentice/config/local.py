@@ -168,7 +168,9 @@ class LocalConfig(Section):
     fine_tune_batch_size: Count = Field(100, description="New examples that trigger the next training.")
     model_dir: Path = Field(Path("./models/"), description="Where versions are kept, as TASK/vN/.")
     encoder: Text | None = Field(
-        None, description="A sentence encoder: a folder (`./encoder`) or an installed package; n-grams if left out."
+        None,
+        description="A sentence encoder: a folder (`./encoder`) or an installed package with a sentence-transformers "
+        "or ONNX model, or an `.onnx` file; n-grams if left out.",
     )
     price_per_hour: HourlyPrice = Field(
         Decimal(0), description="What an hour of local compute costs, in US dollars; counted against the caps."

@@ -150,10 +150,11 @@ def test_relative_paths_are_taken_from_the_folder_of_the_file(tmp_path, monkeypa
     assert [each.api_key_file for each in config.remote.providers] == [file.parent / "key", Path("/etc/key")]
 
 
-def test_an_encoder_that_is_a_package_stays_a_name(tmp_path):
+@pytest.mark.parametrize(("encoder", "below"), [("some_package", False), ("model.onnx", True)])
+def test_an_encoder_that_is_a_package_stays_a_name_and_a_file_is_found(tmp_path, encoder, below):
     file = tmp_path / "a.yaml"
-    file.write_text(SMALL + "local: {encoder: some_package}\n")
-    assert load(file).local.encoder == "some_package"
+    file.write_text(SMALL + f"local: {{encoder: {encoder}}}\n")
+    assert load(file).local.encoder == (str(tmp_path / encoder) if below else encoder)
 
 
 @pytest.mark.parametrize(
