@@ -5,6 +5,9 @@ from typing import Any
 from apprentice.config import Config, LocalConfig, TaskConfig
 from apprentice_actors.ports import LocalModel, Trainer
 
+_EMBEDDED = ("balance", "weights")
+"""The keys of ``local.training`` that the embedded backend honours."""
+
 
 def make_local(local: LocalConfig) -> LocalModel:
     """The server of local versions. Raises :class:`MissingExtra` or :class:`InvalidConfig`."""
@@ -40,7 +43,9 @@ def make_trainer(local: LocalConfig) -> Trainer:
     match local.fine_tune_backend:
         case "embedded":
             from apprentice.training.embedded import EmbeddedTrainer
+            from apprentice.training.honoured import refuse_unhonoured
 
+            refuse_unhonoured(local.training, "embedded", _EMBEDDED)
             return EmbeddedTrainer()
         case "lora":
             from apprentice.training.lora import LoraTrainer
@@ -62,5 +67,11 @@ def training_settings(config: Config, task: TaskConfig) -> dict[str, Any]:
     if local.backend != "embedded":
         training = local.training.model_dump(mode="json", exclude={"token_price"})  # a price is no setting
         return {"base_model": local.base_model, "dtype": local.dtype, **training}
-    settings: dict[str, Any] = {"numeric_tolerance": task.numeric_tolerance} if task.numeric_tolerance else {}
-    return settings | ({"encoder": local.encoder} if local.encoder is not None else {})
+    training = local.training
+    settings: dict[str, Any] = {
+        "numeric_tolerance": task.numeric_tolerance,
+        "encoder": local.encoder,
+        "balance": training.balance,
+        "source_weights": {source: weight for source, weight in training.weights.items() if weight != 1.0},
+    }
+    return {name: value for name, value in settings.items() if value}

@@ -25,6 +25,7 @@ from apprentice.local.encoder import Encoder, EncoderSpace
 from apprentice.local.features import Floats, NgramSpace, Ranks, Space
 from apprentice.local.heads import Head, Tolerance, answers, plan, targets
 from apprentice.local.names import WEIGHT, as_inputs, as_targets, names
+from apprentice.training.weighting import weigh
 from apprentice_actors.ports import Example, JsonObject
 
 WEIGHTS = "weights.safetensors"
@@ -43,6 +44,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A sentence encoder: a folder or a package; hashed n-grams without one."""
     numeric_tolerance: Mapping[str, float] = {}
     """How far numbers may differ and still agree, by field; ``*`` for all others."""
+    balance: bool = False
+    """Whether rows of rare answers weigh more (:mod:`apprentice.training.weighting`)."""
+    source_weights: Mapping[str, float] = {}
+    """What a row weighs by its source; 1 for those not named."""
     rows_max: int = 3_000
     """Training uses at most so many rows: all fresh ones first, the newest of them if even they are too many."""
     time_cap_s: float | None = None
@@ -163,7 +168,8 @@ def train(
     progress(0.2, "features")
     gram = space.gram()
     progress(0.4, "similarities")
-    wanted, weights = targets(heads, outputs), [row.weight for row in rows]
+    wanted = targets(heads, outputs)
+    weights = weigh(rows, match_fields=match_fields, by_source=settings.source_weights, balance=settings.balance)
     wanted = np.concatenate([wanted, as_targets(named, wanted.shape[1])])
     alpha, own = _solve(gram, wanted, np.array(weights + [WEIGHT] * len(named)))
     progress(0.8, "weights")

@@ -6,7 +6,7 @@ import pytest
 
 from apprentice.training.adapters.packing import PADDING, SHARED, Layout, Row, lay_out, shared_prefix
 from apprentice.training.adapters.plan import Plan, Settings, parse_reply
-from apprentice.training.adapters.rows import Chat, encode, split, weights
+from apprentice.training.adapters.rows import Chat, encode, split
 from apprentice.training.adapters.schedule import learning_rate, share_of, steps_of
 from apprentice.training.worker import Refused
 from apprentice_actors.ports import Example, TrainingJob
@@ -102,22 +102,6 @@ def test_rows_that_are_too_long_are_left_out_and_counted():
         encode(rows[1:2], Chat(Letters(), told), told)
     with pytest.raises(Refused, match="no rows"):
         encode([], Chat(Letters(), told), told)
-
-
-def test_weights_are_the_product_of_the_rows_own_and_its_sources():
-    rows = [example(1, weight=0.5), example(2, source="correction"), example(3, source="import", weight=0.5)]
-    assert weights(rows, plan(weights={"remote": 0.5, "import": 0.1})) == [0.25, 1.0, 0.05]
-
-
-def test_balance_lifts_rare_answers_up_to_four_times():
-    rows = (
-        [example(at, "common") for at in range(10)]
-        + [example(10, "rare")]
-        + [example(at, "some") for at in (11, 12, 13, 14)]
-    )
-    found = weights(rows, plan(balance=True, match_fields=("label",)))
-    assert found == [1.0] * 10 + [4.0] + [2.5] * 4
-    assert weights(rows, plan(balance=True)) == [1.0] * 15  # by the whole answer all are different
 
 
 def test_the_slice_that_tells_when_to_stop_is_a_tenth_of_the_rows_and_none_of_few():

@@ -1,19 +1,16 @@
 """From examples to token ids: the chat that serving sends, and the text that is to be written."""
 
 import random
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from apprentice.local.chat import messages, target
-from apprentice.remote.prompt import canonical_json
 from apprentice.training.adapters.packing import Row
 from apprentice.training.adapters.plan import Plan, Settings
+from apprentice.training.weighting import weigh
 from apprentice.training.worker import Refused
 from apprentice_actors.ports import Example, JsonObject, LocalFailure
 
-BALANCE_MAX = 4.0
-"""How much more an example of a rare answer may weigh than one of the most frequent answer."""
 _SLICE_SHARE = 0.1
 _SLICE_MAX = 64
 _SLICE_MIN = 3
@@ -92,8 +89,14 @@ def encode(examples: Sequence[Example], chat: Chat, plan: Plan) -> tuple[list[Ro
     """The rows that count, in order, and how many were too long. Raises :class:`Refused` where none is left."""
     if not examples:
         raise Refused("the training file has no rows; collect examples first")
+    weights = weigh(
+        examples,
+        match_fields=plan.job.match_fields,
+        by_source=plan.settings.weights,
+        balance=plan.settings.balance,
+    )
     rows, too_long = [], 0
-    for example, weight in zip(examples, weights(examples, plan), strict=True):
+    for example, weight in zip(examples, weights, strict=True):
         row = Row(chat.prompt(example.input), chat.answer(example.output), weight)
         too_long += row.tokens > plan.settings.max_length
         if row.tokens <= plan.settings.max_length and weight > 0.0:
@@ -104,23 +107,6 @@ def encode(examples: Sequence[Example], chat: Chat, plan: Plan) -> tuple[list[Ro
             f"({plan.settings.max_length} tokens), the others weigh nothing; raise max_length"
         )
     return rows, too_long
-
-
-def weights(examples: Sequence[Example], plan: Plan) -> list[float]:
-    """What each example's loss counts: its own weight, that of its source and, if balanced, that of its answer."""
-    by_source = plan.settings.weights
-    found = [example.weight * by_source.get(example.source, 1.0) for example in examples]
-    if plan.settings.balance:
-        answers = [_answer_key(example, plan.job.match_fields) for example in examples]
-        counts = Counter(answers)
-        most = max(counts.values())
-        found = [weight * min(BALANCE_MAX, most / counts[key]) for weight, key in zip(found, answers, strict=True)]
-    return found
-
-
-def _answer_key(example: Example, fields: Sequence[str]) -> str:
-    names = {field.partition(".")[0] for field in fields} or example.output.keys()
-    return canonical_json({name: example.output[name] for name in names if name in example.output})
 
 
 def split(rows: Sequence[Row], seed: int) -> tuple[list[Row], list[Row]]:
