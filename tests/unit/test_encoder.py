@@ -13,23 +13,7 @@ from apprentice.local.encoder import EncoderSpace, RememberingEncoder, SentenceE
 from apprentice.local.student import Settings, train
 from apprentice.training.versions import write_version
 from apprentice_actors.ports import Example, LocalFailure, Question
-
-
-class WordEncoder:
-    """Texts with common words lie close together."""
-
-    def __init__(self, name="words", fingerprint="f1"):
-        self.name = name
-        self.fingerprint = fingerprint
-        self.encoded: list[str] = []
-
-    def encode(self, texts):
-        self.encoded += texts
-        vectors = np.full((len(texts), 64), 1e-3, np.float32)
-        for vector, text in zip(vectors, texts, strict=True):
-            for word in text.lower().split():
-                vector[hashlib.sha256(word.encode()).digest()[0] % 64] += 1.0
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+from tests.word_encoder import WordEncoder
 
 
 def rows(count=40):
