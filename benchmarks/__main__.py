@@ -20,7 +20,7 @@ from benchmarks.streams import ENCODER, QUICK, Grid
 from benchmarks.streams_data import KNOWN, SHARED, Source
 from benchmarks.streams_picture import draw as draw_stream
 from benchmarks.streams_told import watch
-from benchmarks.students_bench import run_students
+from benchmarks.students_bench import BATCH, run_encoders, run_students
 
 app = typer.Typer(help=__doc__, add_completion=False)
 
@@ -105,6 +105,19 @@ def students(
     found = run_students(stream, input_field=input_field, answer_field=answer_field, encoder=encoder, quick=quick)
     show(f"Students of {found['stream']} ({found['encoder']})", found["rows"])
     keep("students", found, quick=quick)
+
+
+@app.command()
+def encoders(
+    stream: Annotated[Path, typer.Argument(help="Recorded inputs, one JSON object a line.", exists=True)],
+    encoder: Annotated[list[str], typer.Option(help="A package, a folder or an .onnx file; may be repeated.")],
+    input_field: Annotated[str, typer.Option("--input", help="The field that holds the text.")] = "text",
+    quick: Quick = False,
+) -> None:
+    """What sentence encoders take for a text, side by side."""
+    found = run_encoders(stream, encoder, input_field=input_field, quick=quick)
+    show(f"Encoders on {found['stream']}, one text and {BATCH} together", found["rows"])
+    keep("encoders", found, quick=quick)
 
 
 @app.command()
