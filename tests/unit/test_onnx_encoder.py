@@ -11,6 +11,7 @@ import pytest
 from apprentice.errors import InvalidConfig, MissingExtra
 from apprentice.local.encoder import open_encoder
 from apprentice.local.onnx_encoder import OnnxEncoder
+from benchmarks.students_bench import run_encoders
 from tests.fake_onnx import PAD, Graph
 
 
@@ -302,3 +303,15 @@ def test_threads_are_as_many_as_the_environment_says_and_never_spin(graph, folde
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     assert graph.options["intra_op_num_threads"] == threads
     assert graph.options["session.intra_op.allow_spinning"] == "0"
+
+
+def test_encoders_are_measured_side_by_side(graph, folder):
+    (folder / "other.onnx").write_bytes(b"other graph")
+    (folder / "stream.jsonl").write_text("".join(f'{{"text": "question {at}"}}\n' for at in range(100)))
+    names = [str(folder / "model.onnx"), str(folder / "other.onnx")]
+    found = run_encoders(folder / "stream.jsonl", names, input_field="text", quick=True)
+    assert found["texts"] == 100
+    assert [row["encoder"] for row in found["rows"]] == ["model.onnx", "other.onnx"]
+    assert all(
+        row["one_text_p99_ms"] >= row["one_text_p50_ms"] > 0 < row["texts_per_s_together"] for row in found["rows"]
+    )
