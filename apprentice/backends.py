@@ -67,11 +67,11 @@ def training_settings(config: Config, task: TaskConfig) -> dict[str, Any]:
     if local.backend != "embedded":
         training = local.training.model_dump(mode="json", exclude={"token_price"})  # a price is no setting
         return {"base_model": local.base_model, "dtype": local.dtype, **training}
-    training = local.training
     settings: dict[str, Any] = {
         "numeric_tolerance": task.numeric_tolerance,
         "encoder": local.encoder,
-        "balance": training.balance,
-        "source_weights": {source: weight for source, weight in training.weights.items() if weight != 1.0},
+        "encoder_tuning": local.encoder_tuning if local.encoder_tuning != "none" else None,
+        "balance": local.training.balance,
+        "source_weights": {source: weight for source, weight in local.training.weights.items() if weight != 1.0},
     }
     return {name: value for name, value in settings.items() if value}

@@ -16,7 +16,7 @@ from benchmarks.latency_bench import run_latency
 from benchmarks.log_bench import run_appends
 from benchmarks.measuring import RESULTS, keep, show
 from benchmarks.replay_bench import run_replay
-from benchmarks.streams import ENCODER, QUICK, Grid
+from benchmarks.streams import ENCODER, FEATURES, KINDS, QUICK, Grid
 from benchmarks.streams_data import KNOWN, SHARED, Source
 from benchmarks.streams_picture import draw as draw_stream
 from benchmarks.streams_told import watch
@@ -144,6 +144,8 @@ def streams(
     answer_field: Annotated[str, typer.Option("--answer", help="… the recorded answer.")] = "teacher",
     gold_field: Annotated[str | None, typer.Option("--gold", help="… the right answer, if known.")] = None,
     encoder: Annotated[str, typer.Option(help="A sentence encoder beside n-grams; an empty name for none.")] = ENCODER,
+    features: Annotated[list[str] | None, typer.Option(help=f"Only these of {', '.join(FEATURES)}.")] = None,
+    kind: Annotated[list[str] | None, typer.Option(help=f"Only these of {', '.join(KINDS)}.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Shuffles (5; quick: 1).")] = None,
     guarantee: Annotated[list[float] | None, typer.Option(help="Certified plays at these instead.")] = None,
     threshold: Annotated[list[float] | None, typer.Option(help="Plays with these fixed thresholds instead.")] = None,
@@ -158,7 +160,8 @@ def streams(
         seeds=seeds or grid.seeds,
         guarantees=guarantee or grid.guarantees,
         thresholds=threshold or grid.thresholds,
-        features=grid.features if encoder else ("n-grams",),
+        features=(features or grid.features) if encoder else ("n-grams",),
+        kinds=kind or grid.kinds,
     )
     named = list(only or ()) if stream or only else list(KNOWN)
     others = [

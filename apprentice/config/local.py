@@ -172,6 +172,11 @@ class LocalConfig(Section):
         description="A sentence encoder: a folder (`./encoder`) or an installed package with a sentence-transformers "
         "or ONNX model, or an `.onnx` file; n-grams if left out.",
     )
+    encoder_tuning: Literal["none", "lora"] = Field(
+        "none",
+        description="Whether the encoder is fine-tuned on the task's answers as they double in number, from 300 on; "
+        "minutes of CPU each time.",
+    )
     price_per_hour: HourlyPrice = Field(
         Decimal(0), description="What an hour of local compute costs, in US dollars; counted against the caps."
     )
@@ -207,6 +212,9 @@ class LocalConfig(Section):
             found.append((("base_model",), "is not read by the embedded backend; remove it or choose another backend"))
         if self.encoder is not None and not embedded:
             found.append((("encoder",), f"is not read by the backend {self.backend}; remove it"))
+        if self.encoder_tuning != "none" and (self.encoder is None or self.encoder.endswith(".onnx")):
+            text = "tunes a sentence-transformers encoder; name its folder or package as `encoder`, or remove this"
+            found.append((("encoder_tuning",), text))
         if self.training.token_price is not None and self.fine_tune_backend != "openai":
             text = f"is not read by the training backend {self.fine_tune_backend}; remove it"
             found.append((("training", "token_price"), text))

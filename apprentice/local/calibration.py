@@ -130,13 +130,43 @@ class Calibrator(msgspec.Struct, frozen=True, kw_only=True):
             rows=len(observed),
         )
 
+    def corrected(self, observed: Floats, agreed: Flags) -> "Calibrator":
+        """Stretched and shifted to be right about other rows than it was fitted on: the order of answers stays.
+
+        Fitted as the regression was, towards no change (Platt: Probabilistic Outputs for Support Vector Machines,
+        1999). ``agreed`` has at least one row.
+        """
+        odds = self._odds(observed)
+        stretch, shift = 1.0, 0.0
+        for _ in range(_STEPS_MAX):
+            probability = _sigmoid(stretch * odds + shift)
+            spread = probability * (1.0 - probability)
+            slope = np.array([(probability - agreed) @ odds + _RIDGE * (stretch - 1.0), (probability - agreed).sum()])
+            cross = spread @ odds
+            curvature = np.array([[spread @ odds**2 + _RIDGE, cross], [cross, spread.sum() + 1e-3]])
+            step = np.linalg.solve(curvature, slope)
+            step /= max(1.0, float(np.abs(step).max()))
+            stretch, shift = max(0.05, stretch - float(step[0])), shift - float(step[1])
+            if float(np.abs(step).max()) < 1e-8:
+                break
+        *weights, intercept = self.weights
+        return Calibrator(
+            centre=self.centre,
+            scale=self.scale,
+            weights=(*(stretch * weight for weight in weights), stretch * intercept + shift),
+            rows=len(agreed),
+        )
+
     def probability(self, observed: Floats) -> Floats:
         """The probability of agreement of each row of signals, in the open interval (0, 1)."""
-        weights = np.array(self.weights)
-        odds = ((observed - np.array(self.centre)) / np.array(self.scale)) @ weights[:-1] + weights[-1]
         least = 1.0 / (self.rows + 2.0)
-        clipped: Floats = np.clip(_sigmoid(odds), least, 1.0 - least)
+        clipped: Floats = np.clip(_sigmoid(self._odds(observed)), least, 1.0 - least)
         return clipped
+
+    def _odds(self, observed: Floats) -> Floats:
+        weights = np.array(self.weights)
+        odds: Floats = ((observed - np.array(self.centre)) / np.array(self.scale)) @ weights[:-1] + weights[-1]
+        return odds
 
 
 def calibration_error(probability: Floats, agreed: Flags, bins: int = 10) -> float:

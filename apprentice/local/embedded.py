@@ -17,6 +17,7 @@ from apprentice_actors.ports import JsonObject, LocalAnswer, LocalFailure, Quest
 if TYPE_CHECKING:
     from apprentice.local.encoder import Encoder
     from apprentice.local.student import Student, Told
+    from apprentice.local.tuned import Adapter
 
 TEXTS_REMEMBERED = 256
 BASE = "embedded"
@@ -46,7 +47,7 @@ class EmbeddedModel:
         """``encoder`` serves the versions that name it; others are loaded by the name in the version."""
         require_extra()
         self._students: dict[str, Student] = {}
-        self._encoders: dict[str, Encoder] = {} if encoder is None else {encoder.name: encoder}
+        self._encoders: dict[tuple[str, str], Encoder] = {} if encoder is None else {(encoder.name, ""): encoder}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embedded")
         self._closed = False
 
@@ -62,8 +63,12 @@ class EmbeddedModel:
             self._students[version] = await self._in_thread(self._read, version, folder, manifest_sha256)
 
     async def unload(self, version: str) -> None:
-        """Forget a version; unknown names are ignored."""
+        """Forget a version, and a tuned encoder that no other one uses; unknown names are ignored."""
         self._students.pop(version, None)
+        used = {student.card.encoder_sha256 for student in self._students.values()}
+        for key, encoder in list(self._encoders.items()):
+            if key[1] and encoder.fingerprint not in used:
+                del self._encoders[key]
 
     def loaded(self) -> frozenset[str]:
         """The versions that can be asked."""
@@ -112,12 +117,13 @@ class EmbeddedModel:
         _ask(student, {"warm": "up"}, version)
         return student
 
-    def _encoder(self, name: str) -> "Encoder":
+    def _encoder(self, name: str, adapter: "Adapter | None") -> "Encoder":
         from apprentice.local.encoder import RememberingEncoder, open_encoder
 
-        if name not in self._encoders:  # champion and rival are asked about the same text: it is encoded once
-            self._encoders[name] = RememberingEncoder(open_encoder(name), texts_max=TEXTS_REMEMBERED)
-        return self._encoders[name]
+        key = (name, adapter.sha256 if adapter is not None else "")
+        if key not in self._encoders:  # champion and rival are asked about the same text: it is encoded once
+            self._encoders[key] = RememberingEncoder(open_encoder(name, adapter), texts_max=TEXTS_REMEMBERED)
+        return self._encoders[key]
 
 
 def _ask(student: "Student", value: JsonObject, version: str) -> "Told":

@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ from apprentice.errors import InvalidConfig, MissingExtra
 from apprentice.local.features import Floats, render
 from apprentice.training.versions import sha256_of
 from apprentice_actors.ports import JsonObject
+
+if TYPE_CHECKING:
+    from apprentice.local.tuned import Adapter
 
 type Vectors = npt.NDArray[np.float32]
 
@@ -49,8 +52,11 @@ class Encoder(Protocol):
 class SentenceEncoder:
     """An encoder in the sentence-transformers layout, from a folder or from an installed package that carries one."""
 
-    def __init__(self, name: str) -> None:
-        """Load the weights (a second or two). Raises :class:`MissingExtra` or :class:`InvalidConfig`."""
+    def __init__(self, name: str, adapter: "Adapter | None" = None) -> None:
+        """Load the weights (a second or two) and merge ``adapter`` into them.
+
+        Raises :class:`MissingExtra` or :class:`InvalidConfig`.
+        """
         self._name = name
         folder = _weights_folder(name)
         try:
@@ -61,6 +67,11 @@ class SentenceEncoder:
             ) from error
         self._fingerprint = sha256_of(folder / _WEIGHTS_FILE)
         self._model = module.SentenceTransformer(str(folder), device="cpu")
+        if adapter is not None:
+            from apprentice.local.tuned import merge
+
+            merge(self._model, adapter.folder)
+            self._fingerprint = adapter.fingerprint(self._fingerprint)
 
     @property
     def name(self) -> str:
@@ -69,8 +80,13 @@ class SentenceEncoder:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of the weights file."""
+        """sha256 of the weights file, or of it and the adapter."""
         return self._fingerprint
+
+    @property
+    def sentences(self) -> Any:
+        """The ``SentenceTransformer`` itself, to be tuned; afterwards this encoder is another one than it says."""
+        return self._model
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """A row of length 1 for each text. Blocks: call it from a thread."""
@@ -79,13 +95,15 @@ class SentenceEncoder:
         )
 
 
-def open_encoder(name: str) -> Encoder:
+def open_encoder(name: str, adapter: "Adapter | None" = None) -> Encoder:
     """What a name in the config stands for: an ``.onnx`` file, or a folder or package that holds a model.
 
-    Raises :class:`MissingExtra` or :class:`InvalidConfig`.
+    ``adapter`` holds what fine-tuning changed in it. Raises :class:`MissingExtra` or :class:`InvalidConfig`.
     """
     from apprentice.local.onnx_encoder import GRAPHS, OnnxEncoder, graph_in
 
+    if adapter is not None:
+        return SentenceEncoder(name, adapter)
     if name.endswith(".onnx"):
         return OnnxEncoder(name)
     folder = model_folder(name)
@@ -173,7 +191,7 @@ class EncoderSpace:
     @classmethod
     def build(cls, encoder: Encoder, inputs: Sequence[JsonObject]) -> Self:
         """Encode the training inputs."""
-        return cls(encoder, _encode(encoder, inputs))
+        return cls(encoder, encoder.encode(as_texts(inputs)))
 
     @classmethod
     def from_tensors(cls, encoder: Encoder, tensors: dict[str, npt.NDArray[Any]]) -> Self:
@@ -190,12 +208,13 @@ class EncoderSpace:
 
     def kernel(self, inputs: Sequence[JsonObject]) -> Floats:
         """Each of ``inputs`` against each training input."""
-        return _gaussian(_encode(self._encoder, inputs) @ self._vectors.T)
+        return _gaussian(self._encoder.encode(as_texts(inputs)) @ self._vectors.T)
 
 
-def _encode(encoder: Encoder, inputs: Sequence[JsonObject]) -> Vectors:
+def as_texts(inputs: Sequence[JsonObject]) -> list[str]:
+    """Inputs as an encoder reads them."""
     rendered = [render(value, lower=False) for value in inputs]
-    return encoder.encode([" ".join([text, *tokens]) for text, tokens in rendered])
+    return [" ".join([text, *tokens]) for text, tokens in rendered]
 
 
 def _gaussian(cosines: Vectors) -> Floats:

@@ -10,9 +10,10 @@ every training row also calibrates, as if the model had not seen it. Time grows 
 two seconds on one core.
 """
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -25,6 +26,7 @@ from apprentice.local.encoder import Encoder, EncoderSpace
 from apprentice.local.features import Floats, NgramSpace, Ranks, Space
 from apprentice.local.heads import Head, Tolerance, answers, plan, targets
 from apprentice.local.names import WEIGHT, as_inputs, as_targets, names
+from apprentice.local.tuned import FOLDER, Adapter
 from apprentice.training.weighting import weigh
 from apprentice_actors.ports import Example, JsonObject
 
@@ -42,6 +44,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     encoder: str | None = None
     """A sentence encoder: a folder or a package; hashed n-grams without one."""
+    encoder_tuning: Literal["none", "lora"] = "none"
+    """Whether the encoder itself is fine-tuned on the rows, now and then."""
     numeric_tolerance: Mapping[str, float] = {}
     """How far numbers may differ and still agree, by field; ``*`` for all others."""
     balance: bool = False
@@ -65,6 +69,8 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     encoder: str | None
     encoder_sha256: str | None
+    tuned: bool = False
+    """Whether the encoder has the matrices in the folder :data:`apprentice.local.tuned.FOLDER`."""
     names: int = 0
     """Names of values (:mod:`apprentice.local.names`) that stand behind the rows."""
     usual: tuple[float, ...] = ()
@@ -83,10 +89,13 @@ class Told(NamedTuple):
 class Student:
     """A trained model that answers."""
 
-    def __init__(self, card: Card, space: Space, alpha: npt.NDArray[np.float32]) -> None:
+    def __init__(
+        self, card: Card, space: Space, alpha: npt.NDArray[np.float32], adapter: Adapter | None = None
+    ) -> None:
         self.card = card
         self._space = space
         self._alpha = alpha
+        self._adapter = adapter
 
     def answer(self, inputs: Sequence[JsonObject]) -> list[tuple[JsonObject, float]]:
         """For each input the answer and the probability that the remote model would agree."""
@@ -117,10 +126,12 @@ class Student:
         tensors = {name: np.ascontiguousarray(array) for name, array in self._space.tensors().items()}
         save_file({"alpha": np.ascontiguousarray(self._alpha), **tensors}, folder / WEIGHTS)
         (folder / MODEL).write_bytes(msgspec.json.encode(self.card))
+        if self._adapter is not None:
+            shutil.copytree(self._adapter.folder, folder / FOLDER)
 
     @classmethod
-    def load(cls, folder: Path, encoder: Callable[[str], Encoder]) -> "Student":
-        """Read a saved model; ``encoder`` gives the encoder of a name.
+    def load(cls, folder: Path, encoder: Callable[[str, Adapter | None], Encoder]) -> "Student":
+        """Read a saved model; ``encoder`` gives the encoder of a name, with an adapter's matrices where there is one.
 
         Raises ``ValueError`` where the encoder is another one, or the weights are no safetensors file.
         """
@@ -132,13 +143,14 @@ class Student:
         alpha = tensors.pop("alpha")
         if card.encoder is None:
             return cls(card, NgramSpace.from_tensors(tensors, card.rows + card.names), alpha)
-        used = encoder(card.encoder)
+        adapter = Adapter.read(folder / FOLDER) if card.tuned else None
+        used = encoder(card.encoder, adapter)
         if used.fingerprint != card.encoder_sha256:
             raise ValueError(
                 f"the version was trained with another encoder than {used.name} is now "
                 f"(sha256 {card.encoder_sha256} against {used.fingerprint}); restore that encoder or train again"
             )
-        return cls(card, EncoderSpace.from_tensors(used, tensors), alpha)
+        return cls(card, EncoderSpace.from_tensors(used, tensors), alpha, adapter)
 
 
 def train(
@@ -149,12 +161,16 @@ def train(
     match_fields: Sequence[str],
     settings: Settings,
     encoder: Encoder | None = None,
+    adapter: Adapter | None = None,
+    unseen_by: Adapter | None = None,
     progress: Callable[[float, str], None] = lambda fraction, message: None,
 ) -> tuple[Student, dict[str, float]]:
     """Fit on ``rows``, calibrate on ``held_out`` and on leave-one-out predictions; returns the model and its metrics.
 
-    Metrics: ``agreement_loo``, ``agreement_holdout``, ``ece_loo``, ``ece_holdout`` (the latter with a calibrator
-    that has not seen the held-out rows), ``rows_train``, ``rows_holdout``. Raises ``ValueError`` without any row.
+    ``adapter`` is what ``encoder`` was tuned by. Rows that it saw say nothing about calibration, nor do those that
+    ``unseen_by`` saw. Metrics: ``agreement_loo``, ``agreement_holdout``, ``ece_loo``, ``ece_holdout`` (the latter with
+    a calibrator that has not seen the held-out rows), ``rows_train``, ``rows_holdout``. Raises ``ValueError`` without
+    any row.
     """
     if not rows:
         raise ValueError("the training file has no rows; collect examples first")
@@ -162,18 +178,7 @@ def train(
     outputs = [row.output for row in rows]
     heads = plan(outputs, schema)
     matched = _matched(heads, match_fields)
-    named = names(heads)
-    inputs = [*(row.input for row in rows), *as_inputs(named)]
-    space: Space = EncoderSpace.build(encoder, inputs) if encoder else NgramSpace.build(inputs)
-    progress(0.2, "features")
-    gram = space.gram()
-    progress(0.4, "similarities")
-    wanted = targets(heads, outputs)
-    weights = weigh(rows, match_fields=match_fields, by_source=settings.source_weights, balance=settings.balance)
-    wanted = np.concatenate([wanted, as_targets(named, wanted.shape[1])])
-    alpha, own = _solve(gram, wanted, np.array(weights + [WEIGHT] * len(named)))
-    progress(0.8, "weights")
-    trained = _left_out(gram[: len(rows), : len(rows)], own[: len(rows)])
+    space, alpha, trained = _fit(rows, heads, match_fields, settings, encoder, progress)
     unseen = _asked(space, alpha, [row.input for row in held_out], len(rows))
     scores, nearest = np.concatenate([trained[0], unseen[0]]), np.concatenate([trained[1], unseen[1]])
     similarity = np.concatenate([trained[2], unseen[2]])
@@ -184,18 +189,48 @@ def train(
     agreed: Flags = right.all(axis=1) & complete
     precision, odds = Precision.measure(heads, matched, Precision.picks(heads, scores), right)
     observed = signals(heads, matched, scores, similarity, odds)
+    honest = _honest(rows, adapter or unseen_by)
+    judged = np.concatenate([honest, np.ones(len(held_out), bool)])
+    calibrator = Calibrator.fit(observed, agreed)
+    if not honest.all():
+        calibrator = calibrator.corrected(observed[judged], agreed[judged])
     card = Card(
         heads=heads,
         matched=matched,
         precision=precision,
-        calibrator=Calibrator.fit(observed, agreed),
+        calibrator=calibrator,
         rows=len(rows),
         encoder=encoder.name if encoder else None,
         encoder_sha256=encoder.fingerprint if encoder else None,
-        names=len(named),
-        usual=tuple(np.quantile(trained[2], np.linspace(0.0, 1.0, _QUANTILES)).tolist()),
+        tuned=adapter is not None,
+        names=len(names(heads)),
+        usual=tuple(np.quantile(trained[2][honest], np.linspace(0.0, 1.0, _QUANTILES)).tolist()),
     )
-    return Student(card, space, alpha.astype(np.float32)), _metrics(observed, agreed, len(rows))
+    metrics = _metrics(observed[judged], agreed[judged], len(rows), len(held_out))
+    return Student(card, space, alpha.astype(np.float32), adapter), metrics
+
+
+def _fit(
+    rows: Sequence[Example],
+    heads: Sequence[Head],
+    match_fields: Sequence[str],
+    settings: Settings,
+    encoder: Encoder | None,
+    progress: Callable[[float, str], None],
+) -> tuple[Space, Floats, tuple[Floats, Ranks, Floats]]:
+    """The space, the coefficients, and what :func:`_left_out` tells of the rows."""
+    named = names(heads)
+    inputs = [*(row.input for row in rows), *as_inputs(named)]
+    space: Space = EncoderSpace.build(encoder, inputs) if encoder else NgramSpace.build(inputs)
+    progress(0.2, "features")
+    gram = space.gram()
+    progress(0.4, "similarities")
+    wanted = targets(heads, [row.output for row in rows])
+    wanted = np.concatenate([wanted, as_targets(named, wanted.shape[1])])
+    weights = weigh(rows, match_fields=match_fields, by_source=settings.source_weights, balance=settings.balance)
+    alpha, own = _solve(gram, wanted, np.array(weights + [WEIGHT] * len(named)))
+    progress(0.8, "weights")
+    return space, alpha, _left_out(gram[: len(rows), : len(rows)], own[: len(rows)])
 
 
 def _newest(rows: Sequence[Example], most: int) -> list[Example]:
@@ -215,6 +250,12 @@ def _solve(gram: Floats, target: Floats, weights: Floats) -> tuple[Floats, Float
     inverse = np.linalg.inv(gram + np.diag(_PENALTY / np.maximum(weights, 1e-6)))
     alpha = inverse @ target
     return alpha, target - alpha / np.diag(inverse)[:, None]
+
+
+def _honest(rows: Sequence[Example], adapter: Adapter | None) -> Flags:
+    """Which rows tell how good the model is: all that tuning has not seen, or all where it has seen them all."""
+    unseen = np.ones(len(rows), bool) if adapter is None else adapter.unseen([row.input for row in rows])
+    return unseen if unseen.any() else ~unseen
 
 
 def _left_out(gram: Floats, scores: Floats) -> tuple[Floats, Ranks, Floats]:
@@ -250,16 +291,18 @@ def _complete(expected: Sequence[JsonObject], heads: Sequence[Head], match_field
     return ~np.array(missing, bool)
 
 
-def _metrics(observed: Floats, agreed: Flags, rows: int) -> dict[str, float]:
-    trained, held_out = agreed[:rows], agreed[rows:]
-    calibrator = Calibrator.fit(observed[:rows], trained)
+def _metrics(observed: Floats, agreed: Flags, rows: int, held_out: int) -> dict[str, float]:
+    """From the judged rows, the ``held_out`` ones last."""
+    split = len(agreed) - held_out
+    trained, unseen = agreed[:split], agreed[split:]
+    calibrator = Calibrator.fit(observed[:split], trained)
     metrics: dict[str, Any] = {
         "rows_train": rows,
-        "rows_holdout": len(held_out),
+        "rows_holdout": held_out,
         "agreement_loo": trained.mean(),
-        "ece_loo": calibration_error(calibrator.probability(observed[:rows]), trained),
+        "ece_loo": calibration_error(calibrator.probability(observed[:split]), trained),
     }
-    if len(held_out):
-        metrics["agreement_holdout"] = held_out.mean()
-        metrics["ece_holdout"] = calibration_error(calibrator.probability(observed[rows:]), held_out)
+    if held_out:
+        metrics["agreement_holdout"] = unseen.mean()
+        metrics["ece_holdout"] = calibration_error(calibrator.probability(observed[split:]), unseen)
     return {name: float(value) for name, value in metrics.items()}

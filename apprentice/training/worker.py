@@ -12,14 +12,15 @@ import time
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 import msgspec
 
 from apprentice.errors import ApprenticeError
 from apprentice.local.embedded import BASE
-from apprentice.local.encoder import Encoder, RememberingEncoder, open_encoder
 from apprentice.local.student import Settings, Student, train
+from apprentice.training.tuned_encoders import Encoders
 from apprentice.training.versions import VersionError, write_version
 from apprentice_actors.ports import Example, TrainingJob
 
@@ -36,7 +37,7 @@ class Worker:
 
     def __init__(self, replies: BinaryIO) -> None:
         self._replies = replies
-        self._encoders: dict[str, Encoder] = {}
+        self._encoders = Encoders()
 
     def handle(self, line: bytes) -> None:
         """Do the job of one line and reply."""
@@ -56,16 +57,21 @@ class Worker:
             raise Refused(f"a setting of the embedded trainer is wrong: {error}; correct or remove it") from error
         rows, held_out = read_examples(Path(job.train_file)), read_examples(Path(job.calibration_file))
         refuse_leak(rows, held_out)
-        student, metrics = train(
-            rows,
-            held_out,
-            schema=job.output_schema,
-            match_fields=job.match_fields,
-            settings=settings,
-            encoder=self._encoder(settings.encoder),
-            progress=lambda fraction, message: self._reply({"progress": [fraction, message]}),
-        )
-        manifest = self._write(job, student, metrics)
+        with TemporaryDirectory(prefix="apprentice-encoder-") as work:
+            chosen = self._encoders.choose(job, settings, rows, Path(work), self._progress)
+            student, metrics = train(
+                rows,
+                held_out,
+                schema=job.output_schema,
+                match_fields=job.match_fields,
+                settings=settings,
+                encoder=chosen.encoder,
+                adapter=chosen.adapter,
+                progress=self._progress,
+            )
+            if chosen.gain is not None:
+                metrics["encoder_gain"] = chosen.gain
+            manifest = self._write(job, student, metrics)
         return {"manifest_sha256": manifest, "seconds": time.monotonic() - start, "metrics": metrics}
 
     def _write(self, job: TrainingJob, student: Student, metrics: dict[str, float]) -> str:
@@ -82,13 +88,8 @@ class Worker:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
-    def _encoder(self, name: str | None) -> Encoder | None:
-        if name is None:
-            return None
-        if name not in self._encoders:
-            self._reply({"progress": [0.05, f"loading the encoder {name}"]})
-            self._encoders[name] = RememberingEncoder(open_encoder(name))
-        return self._encoders[name]
+    def _progress(self, fraction: float, message: str) -> None:
+        self._reply({"progress": [fraction, message]})
 
     def _reply(self, message: dict[str, Any]) -> None:
         self._replies.write(msgspec.json.encode(message) + b"\n")

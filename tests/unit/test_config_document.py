@@ -60,7 +60,7 @@ def test_what_stands_in_comments_about_the_local_model_can_be_uncommented():
     local = yaml.safe_load(re.sub(r"(?m)^  # ", "  ", section))["local"]
     local |= {"backend": "vllm", "fine_tune_backend": "lora"}
     local["server"]["managed"] = True
-    del local["encoder"], local["training"]["token_price"]  # of the other backends
+    del local["encoder"], local["encoder_tuning"], local["training"]["token_price"]  # of the other backends
     whole = {"tasks": [{"name": "a", "description": "d"}], "remote": {"provider": "anthropic", "model": "m"}}
     found = loads(yaml.safe_dump(whole | {"local": local})).local
     assert found.training.gpus == (1, 2, 3, 4)
