@@ -101,7 +101,7 @@ def judge(family: str, number: int) -> Finding:
     def enough(note: Note) -> bool:
         return change is not None and note.at >= change and isinstance(note.event, v.CertificateRevoked)
 
-    played = play(world.settings(), world, len(world.course.levels), thorough=False, enough=enough)
+    played = play(world.settings(), world, len(world.course.levels), enough=enough)
     served = [_served(world, index, told) for index, told in enumerate(played.told) if told.served == "local"]
     innocent, demotions, drifts = _false_alarms(played, served)
     issued = list(_certificates(world, played))

@@ -17,9 +17,8 @@ from apprentice_actors.comparing import CHANCE_PAIRS
 from apprentice_actors.decide import decide
 from apprentice_actors.decision import Decision
 from apprentice_actors.lessons_effects import HELD_OUT_ROWS_MAX
-from apprentice_actors.review import RULES
+from apprentice_actors.quiet import UNREVIEWED, Silence, ask_rules, quiet
 from apprentice_actors.settings import TaskSettings
-from apprentice_actors.task import UNREVIEWED
 from apprentice_events import vocabulary as v
 from apprentice_events.task_state import TaskState, evolve
 from benchmarks.policy_world import Lesson, Note, Played, Told, World
@@ -38,27 +37,25 @@ def play(
     requests: int,
     *,
     training_takes: int = 0,
-    thorough: bool = True,
+    thorough: bool = False,
     enough: Callable[[Note], bool] = lambda note: False,
     listen: Callable[[v.Event], None] | None = None,
 ) -> Played:
     """Play requests ``0 … requests - 1`` to their end.
 
     ``training_takes`` is how many requests come in during a training. After a note that is ``enough``, no further
-    request comes in. ``listen`` hears every event, routine ones too. ``thorough`` asks the rules as often as the
-    supervisor does; without it they are asked only when there is something new to judge, which is several times as
-    fast. Bursts, whose rule counts requests, may then begin a comparison later, and a training may be triggered after
-    the score of its last example instead of before.
+    request comes in. ``listen`` hears every event, routine ones too. ``thorough`` asks the rules after quiet events
+    too, which takes several times as long and ends in the same events.
     """
     return _Player(settings, world, training_takes, thorough, enough, listen).play(requests)
 
 
-QUIET = frozenset({v.RequestReceived, v.RequestRouted, v.LocalAnswered, v.ResponseServed})
-"""What a local answer that nobody audits leaves: no rule but that of bursts looks at it."""
-ROUTINE = QUIET | {
-    *(v.RemoteCallIntended, v.RemoteAnswered, v.LocalFailed, v.RemoteScored, v.ExampleCollected, v.AuditMissed),
-    *(v.BudgetReserved, v.BudgetSettled),
-}
+ROUTINE = frozenset(
+    {
+        *(v.RequestReceived, v.RequestRouted, v.LocalAnswered, v.LocalFailed, v.ResponseServed, v.RemoteCallIntended),
+        *(v.RemoteAnswered, v.RemoteScored, v.ExampleCollected, v.AuditMissed, v.BudgetReserved, v.BudgetSettled),
+    }
+)
 """Steps of a request: folded and counted, but not noted."""
 
 
@@ -96,6 +93,8 @@ class _Player:
         self._enough = enough
         self._listen = listen
         self._over = False
+        self._silence: Silence | None = None
+        self._todo: list[c.Effect] = []
         self._live: dict[str, _Live] = {}
         self._recent: deque[int] = deque(maxlen=REMEMBERED)
         self._collected: list[int] = []
@@ -145,32 +144,24 @@ class _Player:
             ready.append(heappop(later)[2]())
 
     def _decide(self, command: c.Command) -> None:
-        decision = decide(self.state, self.settings, command, 0)
-        todo = list(decision.effects)
+        decision, silence = decide(self.state, self.settings, command, 0), self._silence
         self._take(decision)
-        if self._to_review(command, decision):
-            todo += self._review()
+        if silence is not None and (self._thorough or not quiet(self.state, self.settings, silence, decision.events)):
+            self._silence = None
+        if self._silence is None and not isinstance(command, UNREVIEWED):
+            self._review()
+        todo, self._todo = self._todo, []
         for effect in todo:
             act = self._acts.get(type(effect))
             if act is not None:  # replies and the loading and dropping of versions need nobody here
                 act(effect)
 
-    def _to_review(self, command: c.Command, decision: Decision) -> bool:
-        if self._thorough or isinstance(command, UNREVIEWED):
-            return not isinstance(command, UNREVIEWED)
-        scoring = any(isinstance(effect, c.Score) for effect in decision.effects)  # reviewed with its outcome
-        return not scoring and any(type(event) not in QUIET for event in decision.events)
-
-    def _review(self) -> list[c.Effect]:
-        todo: list[c.Effect] = []
-        for rule in RULES:
-            decision = rule(self.state, self.settings)
-            self._take(decision)
-            todo += decision.effects
-        return todo
+    def _review(self) -> None:
+        self._silence = ask_rules(self.state, self.settings, self._take)
 
     def _take(self, decision: Decision) -> None:
         state = self.state
+        self._todo += decision.effects
         for event in decision.events:
             evolve(state, event, 0)
             kind = type(event)

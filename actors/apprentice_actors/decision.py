@@ -13,5 +13,10 @@ class Decision(msgspec.Struct, frozen=True):
     events: tuple[Event, ...] = ()
     effects: tuple[Effect, ...] = ()
 
+    @property
+    def speaks(self) -> bool:
+        """Whether anything follows."""
+        return bool(self.events or self.effects)
+
 
 NOTHING = Decision()

@@ -2,10 +2,12 @@
 
 Each rule looks at the state and returns what it calls for; the caller folds that before it asks the next rule, in the
 order of :data:`RULES`. Run again on an unchanged state they return nothing: looking never moves anything.
+What a rule reads has to be known to :mod:`quiet`, which tells after which events they need not be asked.
 Rules of judgement: thresholds act from half a window on, and on bounds; the gate and the rate move once per comparison.
 """
 
 from collections.abc import Callable
+from math import inf
 
 from apprentice_events import vocabulary as v
 from apprentice_events.task_state import TaskState
@@ -16,7 +18,7 @@ from .decision import NOTHING, Decision
 from .epochs import restarted
 from .erasing import watch_erased
 from .lessons import begin_training
-from .policy.burst import worthwhile
+from .policy.burst import bursts, pays_after, worthwhile
 from .policy.certificate import certificates
 from .policy.correlation import Correlation, correlation, wilson, window
 from .policy.drift import drift_verdict, shift_verdict
@@ -239,18 +241,14 @@ def _end_coaching(state: TaskState, reason: str) -> tuple[v.Event, ...]:
 
 def move_rate(state: TaskState, settings: TaskSettings) -> Decision:
     """One small step per comparison towards the rate that the correlation, or a burst that pays, calls for."""
-    if state.phase != "steady_state" or state.coaching is not None:
+    called = _called_for(state, settings)
+    if called is None:
         return NOTHING
-    if state.evidence.comparisons <= state.rate_moved_at:
-        return NOTHING
-    found = present_correlation(state, settings)
-    if found is None:
-        return NOTHING
-    held = held_correlation(state.rate_correlation, found.value, settings.trend_sensitivity)
+    held, target = called
     floor = rate_floor(settings)
-    target = target_rate(held, settings.phase2_to_phase3, floor, settings.decay)
     reason = f"correlation {held:.3f} calls for {target:.3f}; at most 0.05 a comparison"
-    burst = worthwhile(state.evidence, state.certified, state.gate or 0.0, target, state.counters.requests)
+    offers = bursts(state.evidence, state.certified, state.gate or 0.0, target)
+    burst = worthwhile(offers, state.counters.requests)
     if burst is not None:
         target = 1.0
         reason = f"opening the step {burst.step:g} costs about {burst.price:.0f} calls and saves {burst.saving:.0f}"
@@ -263,6 +261,28 @@ def move_rate(state: TaskState, settings: TaskSettings) -> Decision:
     return Decision(
         (v.SamplingRateChanged(before=state.rate, after=after, target=target, correlation=held, reason=reason),)
     )
+
+
+def _called_for(state: TaskState, settings: TaskSettings) -> tuple[float, float] | None:
+    """The correlation that the rate answers to and the rate that it calls for; None where the rate stays as it is."""
+    if state.phase != "steady_state" or state.coaching is not None:
+        return None
+    if state.evidence.comparisons <= state.rate_moved_at:
+        return None
+    found = present_correlation(state, settings)
+    if found is None:
+        return None
+    held = held_correlation(state.rate_correlation, found.value, settings.trend_sensitivity)
+    return held, target_rate(held, settings.phase2_to_phase3, rate_floor(settings), settings.decay)
+
+
+def burst_due(state: TaskState, settings: TaskSettings) -> float:
+    """Up to how many requests :func:`move_rate` wants no burst that it does not want now; may be infinite."""
+    called = _called_for(state, settings)
+    if called is None:
+        return inf
+    offers = bursts(state.evidence, state.certified, state.gate or 0.0, called[1])
+    return inf if worthwhile(offers, state.counters.requests) is not None else pays_after(offers)
 
 
 # ---------------------------------------------------------------- versions and training

@@ -31,16 +31,14 @@ from .live import BodyShelf, Live, RequestDenied, SubmitRequest
 from .local import LocalMessage
 from .policy.holdout import held_out
 from .ports import Clock, DatasetBuilder, Evaluator, JsonObject, Question, Randomness, Validator
+from .quiet import UNREVIEWED, Silence, ask_rules, quiet
 from .recovery import recover
-from .review import RULES
 from .settings import TaskSettings
 from .teachers import Teachers
 from .trainer import Train
 from .treasury import Adopt, Moved, TreasuryMessage
 
 SALT_BYTES = 16
-UNREVIEWED = (c.Submit, c.Reserved, c.ReservationRefused)
-"""Commands after which no standing rule can have become due."""
 
 
 class TaskSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +121,8 @@ class TaskSupervisor(Actor[TaskMessage]):
         self._rest: list[Reply[None]] = []
         self._at_work = True
         """Whether the state may be ahead of the log."""
+        self._silence: Silence | None = None
+        """Set while no standing rule has anything to say."""
         self._hands = Effects(self)
 
     @property
@@ -195,13 +195,16 @@ class TaskSupervisor(Actor[TaskMessage]):
         self._decide(command)
 
     def _decide(self, command: c.Command) -> None:
-        self._take(decide(self.state, self.spec.settings, command, self._now_ns))
-        if not isinstance(command, UNREVIEWED):
+        settings, silence = self.spec.settings, self._silence
+        decision = decide(self.state, settings, command, self._now_ns)
+        self._take(decision)
+        if silence is not None and not quiet(self.state, settings, silence, decision.events):
+            self._silence = None
+        if self._silence is None and not isinstance(command, UNREVIEWED):
             self._review()
 
     def _review(self) -> None:
-        for rule in RULES:
-            self._take(rule(self.state, self.spec.settings))
+        self._silence = ask_rules(self.state, self.spec.settings, self._take)
 
     def _take(self, decision: Decision) -> None:
         for event in decision.events:

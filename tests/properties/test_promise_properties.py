@@ -49,7 +49,7 @@ def test_the_rate_moves_by_small_steps_and_leaps_to_one_only_where_that_is_told(
     world = course(seed, (first, 350), (then, 250))
     rules = msgspec.structs.replace(world.settings(), decay=decay)
     before = 1.0
-    for note in play(rules, world, 600, thorough=False).notes:
+    for note in play(rules, world, 600).notes:
         match note.event:
             case v.CoachingStarted():
                 before = 1.0
@@ -77,7 +77,7 @@ def test_looking_at_a_task_in_any_state_any_number_of_times_changes_nothing(seed
 def _mends(seed, low, length) -> None:
     """A student that is at ``low`` for ``length`` requests is sent back, and serves again after it is good again."""
     world = course(seed, (0.98, 700), (low, length), (0.98, 1_500))
-    played = play(world.settings(), world, len(world.course.levels), thorough=False)
+    played = play(world.settings(), world, len(world.course.levels))
     phases = [(at, event.after) for at, event in played.events(v.PhaseChanged)]
     assert any(after == "reinforcement" and 700 <= at < 700 + length for at, after in phases[1:]), phases
     assert played.state.phase == "steady_state"

@@ -78,7 +78,7 @@ def test_a_certificate_is_false_by_the_truth_and_not_by_its_luck():
 
 def test_alarms_are_false_only_while_nothing_below_the_guarantee_was_served():
     world = TaskWorld(Course(family="test", levels=[0.98] * 700 + [0.5] * 300), 1)
-    played = play(world.settings(), world, 1_000, thorough=False)
+    played = play(world.settings(), world, 1_000)
     served = [guarantee_truth._served(world, at, told) for at, told in enumerate(played.told) if told.served == "local"]
     audits, demotions, _ = guarantee_truth._false_alarms(played, served)
     assert demotions == 0

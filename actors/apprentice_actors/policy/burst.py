@@ -6,7 +6,8 @@ nobody knows; the guess is as long as the task has lasted (Lindy's rule). The ra
 certificates stay valid whatever this decides.
 """
 
-from math import log1p
+from collections.abc import Sequence
+from math import inf, log1p
 
 import msgspec
 
@@ -19,6 +20,16 @@ PAYBACK = 3.0
 """How many times over a burst must pay: estimates of steps that are tried again and again err on the hopeful side."""
 RECENT = 200
 """Newest comparisons that the shares and the loss of a step are estimated from."""
+SAFELY = 1.0 - 1e-9
+"""Keeps a quotient below what it stands for, whatever rounding does."""
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """What opening a step soon would cost, in remote calls, and would save per request that the task has had."""
+
+    step: float
+    price: float
+    gain: float
 
 
 class Burst(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,18 +40,17 @@ class Burst(msgspec.Struct, frozen=True, kw_only=True):
     saving: float
 
 
-def worthwhile(evidence: Evidence, held: list[float], gate: float, rate: float, requests: int) -> Burst | None:
-    """The burst with the best bargain, None if none pays.
+def bursts(evidence: Evidence, held: list[float], gate: float, rate: float) -> list[Offer]:
+    """What a burst would cost and bring, for each step that it could open.
 
-    ``held`` are the certified steps, ``gate`` is the one in force, ``rate`` the audit rate without a burst and
-    ``requests`` how many the task has had.
+    ``held`` are the certified steps, ``gate`` is the one in force, ``rate`` the audit rate without a burst.
     """
     recent = _recent(evidence)
     if not recent:
-        return None
+        return []
     served = _share(evidence, recent, gate)
     wealths = dict(zip(evidence.gates, log_wealths(evidence), strict=True))
-    best: Burst | None = None
+    offers: list[Offer] = []
     for step, threshold in log_thresholds(evidence, held).items():
         if step >= gate:
             continue
@@ -49,10 +59,23 @@ def worthwhile(evidence: Evidence, held: list[float], gate: float, rate: float, 
         if growth <= 0.0 or share <= served:
             continue
         calls = max(threshold - wealths[step], 0.0) / growth / share
-        price, saving = calls * served * (1.0 - rate), (share - served) * (1.0 - rate) * requests
-        if PAYBACK * price < saving and (best is None or saving - price > best.saving - best.price):
-            best = Burst(step=step, price=price, saving=saving)
+        offers.append(Offer(step=step, price=calls * served * (1.0 - rate), gain=(share - served) * (1.0 - rate)))
+    return offers
+
+
+def worthwhile(offers: Sequence[Offer], requests: int) -> Burst | None:
+    """The best bargain for a task that has had so many ``requests``, None if none pays."""
+    best: Burst | None = None
+    for one in offers:
+        saving = one.gain * requests
+        if PAYBACK * one.price < saving and (best is None or saving - one.price > best.saving - best.price):
+            best = Burst(step=one.step, price=one.price, saving=saving)
     return best
+
+
+def pays_after(offers: Sequence[Offer]) -> float:
+    """A number of requests up to which none of the offers pays, hardly below the last such; may be infinite."""
+    return min((PAYBACK * one.price / one.gain * SAFELY for one in offers if one.gain > 0.0), default=inf)
 
 
 type _Recent = list[tuple[int, float, float]]
