@@ -12,8 +12,8 @@ from typing import Any, Self
 
 import msgspec
 import numpy as np
+from safetensors.numpy import load_file
 
-from apprentice.errors import MissingExtra
 from apprentice.local.calibration import Flags
 from apprentice.training.versions import sha256_of
 from apprentice_actors.ports import JsonObject
@@ -21,7 +21,15 @@ from apprentice_actors.ports import JsonObject
 FOLDER = "encoder"
 """Of a version: where its matrices lie, as peft writes them."""
 WEIGHTS_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
 SEEN_FILE = "seen.json"
+_PREFIX, _DOWN, _UP = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
+"""Of the names that peft gives to matrices."""
+
+
+class _Config(msgspec.Struct):
+    r: int
+    lora_alpha: float
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,17 +72,15 @@ def digest(value: JsonObject) -> str:
     return hashlib.sha256(msgspec.json.encode(value, order="sorted")).hexdigest()[:16]
 
 
-def peft() -> Any:
-    """The library of adapters. Raises :class:`MissingExtra`."""
-    try:
-        return importlib.import_module("peft")
-    except ImportError as error:
-        raise MissingExtra(
-            "fine-tuning an encoder needs peft; install it with: pip install 'apprentice[encoder]'"
-        ) from error
-
-
 def merge(sentences: Any, folder: Path) -> None:
-    """Add the matrices in ``folder`` to a ``SentenceTransformer``. Raises :class:`MissingExtra`."""
-    body = sentences[0]
-    body.auto_model = peft().PeftModel.from_pretrained(body.auto_model, str(folder)).merge_and_unload()
+    """Add the matrices in ``folder`` to a ``SentenceTransformer``: a layer's weights W become W + (alpha / r) B A."""
+    torch = importlib.import_module("torch")
+    config = msgspec.json.decode((folder / CONFIG_FILE).read_bytes(), type=_Config)
+    matrices = load_file(folder / WEIGHTS_FILE)
+    layers = dict(sentences[0].auto_model.named_modules())
+    for key, down in matrices.items():
+        name, found, _ = key.removeprefix(_PREFIX).partition(_DOWN)
+        if found:
+            update = config.lora_alpha / config.r * matrices[f"{_PREFIX}{name}{_UP}"] @ down
+            with torch.no_grad():
+                layers[name].weight += torch.from_numpy(update)

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from apprentice.errors import MissingExtra
 from apprentice.local.encoder import as_texts
 from apprentice.local.heads import plan, spelled
 from apprentice.local.names import as_inputs, names
-from apprentice.local.tuned import SEEN_FILE, Adapter, Seen, digest, peft
+from apprentice.local.tuned import SEEN_FILE, Adapter, Seen, digest
 from apprentice_actors.ports import Example, JsonObject
 
 ROWS_MIN = 300
@@ -106,14 +107,17 @@ def tune(
     folder: Path,
     progress: Callable[[float], None] = lambda share: None,
 ) -> None:
-    """Train matrices for ``sentences``, a ``SentenceTransformer`` that this uses up, and write them as peft does."""
-    torch = importlib.import_module("torch")
+    """Train matrices for ``sentences``, a ``SentenceTransformer`` that this uses up, and write them as peft does.
+
+    Raises :class:`MissingExtra` without peft.
+    """
+    torch, peft = importlib.import_module("torch"), _peft()
     torch.manual_seed(seed)
     body = sentences[0]
-    config = peft().LoraConfig(
+    config = peft.LoraConfig(
         r=_RANK, lora_alpha=2 * _RANK, lora_dropout=_DROPOUT, target_modules=_upper_half(body.auto_model, torch)
     )
-    adapted = body.auto_model = peft().get_peft_model(body.auto_model, config)
+    adapted = body.auto_model = peft.get_peft_model(body.auto_model, config)
     steps = batches(taught.groups, seed)
     centres = torch.nn.Parameter(_centres(sentences, taught, torch))
     trained = [weight for weight in adapted.parameters() if weight.requires_grad]
@@ -143,6 +147,15 @@ def note_seen(folder: Path, rows: Sequence[Example], encoder_sha256: str) -> Ada
     seen = Seen(encoder_sha256=encoder_sha256, rows=len(rows), inputs=inputs)
     (folder / SEEN_FILE).write_bytes(msgspec.json.encode(seen))
     return Adapter.read(folder)
+
+
+def _peft() -> Any:
+    try:
+        return importlib.import_module("peft")
+    except ImportError as error:
+        raise MissingExtra(
+            "fine-tuning an encoder needs peft; install it with: pip install 'apprentice[encoder]'"
+        ) from error
 
 
 def _upper_half(model: Any, torch: Any) -> list[str]:
