@@ -32,7 +32,7 @@ _LEARNING_RATE = 5e-4
 _DROPOUT = 0.1
 _WARM_UP = 0.1
 _EPOCHS = 3
-_STEPS_MAX = 300
+_STEPS_MAX = 200
 _PAIRS = 16
 """Of a step: so many texts, and for each another one with the same answer."""
 _TEMPERATURE = 0.1

@@ -93,7 +93,7 @@ def test_every_step_pairs_each_text_with_another_one_of_its_group(drawn, seed):
 
 
 def test_the_steps_are_bounded():
-    assert len(batches([0, 1] * 20_000, 0)) == 300
+    assert len(batches([0, 1] * 20_000, 0)) == 200
 
 
 # ---------------------------------------------------------------- which encoder a job uses
