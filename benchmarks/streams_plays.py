@@ -4,15 +4,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import quantiles
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any, Literal
 
 import msgspec
 
 from apprentice.local.student import Settings, train
+from apprentice.local.tuned import FOLDER
 from apprentice.rehearsal import GRADUATES_UNDER
+from apprentice.training.tuned_encoders import Encoders
 from apprentice_actors.policy.gate import DEFAULT_GATES
-from apprentice_actors.ports import Example, JsonObject
+from apprentice_actors.ports import Example, JsonObject, TrainingJob
 from apprentice_actors.settings import TaskSettings
 from apprentice_events import vocabulary as v
 from benchmarks.policy_rows import Fitted, RowWorld
@@ -29,7 +32,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One play."""
 
     stream: str
-    features: Literal["encoder", "n-grams"]
+    features: Literal["encoder", "tuned", "n-grams"]
+    """``tuned``: an encoder that is fine-tuned on the answers as they come."""
     kind: Literal["certified", "threshold"]
     level: float
     """The guarantee, or the least confidence that is served."""
@@ -68,17 +72,47 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 class Tutor:
     """Fits students of one kind of features."""
 
-    def __init__(self, encoder: str | None = None, kept: Path | None = None) -> None:
+    def __init__(self, encoder: str | None = None, kept: Path | None = None, *, tuned: bool = False) -> None:
         """``kept`` holds the vectors of ``encoder``; without both the features are n-grams."""
-        self._settings = Settings(encoder=encoder)
-        self._encoder = Vectors(encoder, kept) if encoder is not None and kept is not None else None
+        self._settings = Settings(encoder=encoder, encoder_tuning="lora" if tuned else "none")
+        self._plain = [Vectors(encoder, kept)] if encoder is not None and kept is not None else []
         self.made = 0
+        self.begin(0, Path())
+
+    def begin(self, seed: int, home: Path) -> None:
+        """Forget what another play tuned; this one keeps what it tunes under ``home``."""
+        self._encoders, self._seed = Encoders(self._plain), seed
+        self._home = home
+        self._adapted: str | None = None
 
     def fit(self, rows: list[Example], held_out: list[Example]) -> Fitted:
         """A student as the embedded trainer makes it; nothing is known of the answers beforehand."""
         self.made += 1
+        job = TrainingJob(
+            job="",
+            task="",
+            version="",
+            parent=None,
+            parent_folder=self._adapted,
+            folder="",
+            train_file="",
+            calibration_file="",
+            output_schema=None,
+            match_fields=(ANSWER,),
+            seed=self._seed,
+        )
+        work = self._home / str(self.made) / FOLDER
+        chosen = self._encoders.choose(job, self._settings, rows, work, lambda fraction, message: None)
+        if chosen.adapter is not None:
+            self._adapted = str(chosen.adapter.folder.parent)
         student, _ = train(
-            rows, held_out, schema=None, match_fields=(ANSWER,), settings=self._settings, encoder=self._encoder
+            rows,
+            held_out,
+            schema=None,
+            match_fields=(ANSWER,),
+            settings=self._settings,
+            encoder=chosen.encoder,
+            adapter=chosen.adapter,
         )
         return student
 
@@ -94,7 +128,9 @@ def run(job: Job, stream: Stream, tutor: Tutor, limit: int | None = None) -> Out
     order = stream.order(job.seed)[:limit]
     rows = [stream.rows[at] for at in order]
     kept: dict[str, Any] = {}
-    told = _certified(job, rows, tutor, kept) if job.kind == "certified" else list(_threshold(job, rows, tutor))
+    with TemporaryDirectory() as home:
+        tutor.begin(job.seed, Path(home))
+        told = _certified(job, rows, tutor, kept) if job.kind == "certified" else list(_threshold(job, rows, tutor))
     answers = [mine if mine is not None else row.output for mine, row in zip(told, rows, strict=True)]
     agreed = [same(answer, row.output) for answer, row in zip(answers, rows, strict=True)]
     local = [agrees for agrees, mine in zip(agreed, told, strict=True) if mine is not None]
