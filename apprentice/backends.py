@@ -5,7 +5,7 @@ from typing import Any
 from apprentice.config import Config, LocalConfig, TaskConfig
 from apprentice_actors.ports import LocalModel, Trainer
 
-_EMBEDDED = ("balance", "weights")
+_EMBEDDED = ("balance", "max_minutes", "weights")
 """The keys of ``local.training`` that the embedded backend honours."""
 
 
@@ -72,6 +72,7 @@ def training_settings(config: Config, task: TaskConfig) -> dict[str, Any]:
         "encoder": local.encoder,
         "encoder_tuning": local.encoder_tuning if local.encoder_tuning != "none" else None,
         "balance": local.training.balance,
+        "time_cap_s": 60.0 * local.training.max_minutes if "max_minutes" in local.training.model_fields_set else None,
         "source_weights": {source: weight for source, weight in local.training.weights.items() if weight != 1.0},
     }
     return {name: value for name, value in settings.items() if value}

@@ -92,7 +92,11 @@ class TrainingConfig(Section):
     learning_rate: PositiveShare = Field(2e-4, description="Highest learning rate; it warms up and falls as a cosine.")
     epochs: Count = Field(3, description="Passes over the examples.")
     max_steps: Count | None = Field(None, description="Most optimizer steps; a hard cap.")
-    max_minutes: Minutes = Field(120.0, description="Longest training, in minutes; a hard cap.")
+    max_minutes: Minutes = Field(
+        120.0,
+        description="Longest training, in minutes; a hard cap.",
+        json_schema_extra={"default_text": "120, and 15 for embedded"},
+    )
     stuck_after_s: Seconds = Field(900.0, description="Seconds without a sign of life after which a job is stopped.")
     batch_size: Count = Field(8, description="Sequences per process and step.")
     gradient_accumulation: Count = Field(1, description="Steps whose gradients are summed before the weights change.")

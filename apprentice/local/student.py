@@ -32,6 +32,8 @@ from apprentice_actors.ports import Example, JsonObject
 
 WEIGHTS = "weights.safetensors"
 MODEL = "model.json"
+TIME_CAP_S = 900.0
+"""What a training job may take."""
 _PENALTY = 0.2
 _SAME = 1e-6
 """Similarities that differ by less are equal: one comes from the Gram matrix, the other from a single row."""
@@ -55,7 +57,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     rows_max: int = 3_000
     """Training uses at most so many rows: all fresh ones first, the newest of them if even they are too many."""
     time_cap_s: float | None = None
-    """The job is stopped after so many seconds; None for the trainer's own limit."""
+    """The job is stopped after so many seconds; None for :data:`TIME_CAP_S`. Tuning an encoder gets a third of them."""
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True):

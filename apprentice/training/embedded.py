@@ -121,7 +121,7 @@ class EmbeddedTrainer:
             except TimeoutError as error:
                 tail = await self._abandon(job)
                 raise TrainingFailure(
-                    f"{job.version} was not ready after {cap_s:g} s; raise time_cap_s or lower rows_max{tail}"
+                    f"{job.version} was not ready after {cap_s:g} s; raise local.training.max_minutes{tail}"
                 ) from error
             except (ConnectionError, OSError, msgspec.DecodeError, ValueError) as error:
                 tail = await self._abandon(job)

@@ -8,8 +8,10 @@ that something is left to tell by how sure the model may be; which rows these ar
 
 import importlib
 import random
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from math import cos, pi
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,17 +101,26 @@ def batches(groups: Sequence[int], seed: int) -> list[list[int]]:
     return steps
 
 
+def rate(done: float) -> float:
+    """The share of the full learning rate: it rises over the first tenth and falls as a cosine."""
+    if done < _WARM_UP:
+        return (done + 0.01) / (_WARM_UP + 0.01)
+    return 0.5 * (1.0 + cos(pi * (done - _WARM_UP) / (1.0 - _WARM_UP)))
+
+
 def tune(
     sentences: Any,
     taught: Lessons,
     *,
     seed: int,
     folder: Path,
+    seconds_max: float,
     progress: Callable[[float], None] = lambda share: None,
 ) -> None:
     """Train matrices for ``sentences``, a ``SentenceTransformer`` that this uses up, and write them as peft does.
 
-    Raises :class:`MissingExtra` without peft.
+    Where ``seconds_max`` does not suffice for every step, the learning rate falls sooner and the last steps are left
+    out. Raises :class:`MissingExtra` without peft.
     """
     torch, peft = importlib.import_module("torch"), _peft()
     torch.manual_seed(seed)
@@ -121,14 +132,17 @@ def tune(
     steps = batches(taught.groups, seed)
     centres = torch.nn.Parameter(_centres(sentences, taught, torch))
     trained = [weight for weight in adapted.parameters() if weight.requires_grad]
-    rates = [_LEARNING_RATE, _CENTRE_RATE]
     optimizer = torch.optim.AdamW(
-        [{"params": each, "lr": rate} for each, rate in zip((trained, [centres]), rates, strict=True)],
-        weight_decay=0.01,
+        [{"params": trained, "full": _LEARNING_RATE}, {"params": [centres], "full": _CENTRE_RATE}], weight_decay=0.01
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=len(steps), pct_start=_WARM_UP)
     sentences.train()
+    begun = time.monotonic()
     for at, places in enumerate(steps):
+        done = max(at / len(steps), (time.monotonic() - begun) / seconds_max)
+        if done >= 1.0:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = group["full"] * rate(done)
         features = sentences.preprocess([taught.texts[place] for place in places])
         units = torch.nn.functional.normalize(sentences(features)["sentence_embedding"], dim=-1)
         groups = torch.tensor([taught.groups[place] for place in places])
@@ -136,8 +150,7 @@ def tune(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        schedule.step()
-        progress((at + 1) / len(steps))
+        progress(done)
     adapted.save_pretrained(str(folder), safe_serialization=True)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from apprentice.local.encoder import Encoder, RememberingEncoder, SentenceEncoder, open_encoder
-from apprentice.local.student import Settings, train
+from apprentice.local.student import TIME_CAP_S, Settings, train
 from apprentice.local.tuned import FOLDER, Adapter
 from apprentice.training.encoder_tuning import due, lessons, note_seen, shown, tune
 from apprentice_actors.ports import Example, TrainingJob
@@ -61,6 +61,7 @@ class Encoders:
             taught,
             seed=job.seed,
             folder=work,
+            seconds_max=(settings.time_cap_s or TIME_CAP_S) / 3.0,
             progress=lambda share: progress(0.02 + 0.1 * share, "fine-tuning the encoder"),
         )
         adapter = note_seen(work, rows, plain.fingerprint)

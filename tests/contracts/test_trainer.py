@@ -237,7 +237,7 @@ async def test_a_stuck_worker_is_killed_after_the_time_cap_and_the_next_job_gets
     program = "import sys; sys.stderr.write(f'started {len(sys.argv)}\\n'); sys.stdin.readline(); sys.stdin.readline()"
     trainer = sick_worker(program)
     for _ in range(2):
-        with pytest.raises(TrainingFailure, match="raise time_cap_s"):
+        with pytest.raises(TrainingFailure, match=r"raise local\.training\.max_minutes"):
             await trainer.train(job(tmp_path, settings={"time_cap_s": 0.05}), nowhere)
         assert trainer._worker is None
 

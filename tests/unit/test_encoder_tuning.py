@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apprentice.backends import make_trainer, training_settings
 from apprentice.config import loads
 from apprentice.errors import InvalidConfig
 from apprentice.local import encoder as encoders
@@ -14,7 +15,7 @@ from apprentice.local.embedded import EmbeddedModel
 from apprentice.local.student import Settings, Student, train
 from apprentice.local.tuned import FOLDER, SEEN_FILE, WEIGHTS_FILE, Adapter, Seen, digest
 from apprentice.training import tuned_encoders
-from apprentice.training.encoder_tuning import GROWTH, ROWS_MIN, batches, due, lessons, note_seen, shown
+from apprentice.training.encoder_tuning import GROWTH, ROWS_MIN, batches, due, lessons, note_seen, rate, shown
 from apprentice.training.tuned_encoders import Encoders
 from apprentice.training.versions import write_version
 from apprentice_actors.ports import Example, Question, TrainingJob
@@ -92,6 +93,14 @@ def test_every_step_pairs_each_text_with_another_one_of_its_group(drawn, seed):
             assert one != other
 
 
+def test_the_learning_rate_rises_and_falls_to_nothing():
+    rates = [rate(at / 100) for at in range(101)]
+    assert rates == sorted(rates[:11]) + sorted(rates[11:], reverse=True)
+    assert 0.0 < rates[0] < 0.2
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[-1] == pytest.approx(0.0)
+
+
 def test_the_steps_are_bounded():
     assert len(batches([0, 1] * 20_000, 0)) == 200
 
@@ -112,7 +121,8 @@ class Rig:
         monkeypatch.setattr(tuned_encoders, "open_encoder", self.open)
         monkeypatch.setattr(WordEncoder, "sentences", None, raising=False)
 
-    def tune(self, sentences, taught, *, seed, folder, progress):
+    def tune(self, sentences, taught, *, seed, folder, seconds_max, progress):
+        assert seconds_max == 300.0
         folder.mkdir(parents=True)
         (folder / WEIGHTS_FILE).write_bytes(b"%d" % len(self.tuned))
         self.tuned.append(taught)
@@ -361,8 +371,25 @@ def test_tuning_is_off_unless_asked_for():
 
 
 def test_training_keys_that_the_embedded_backend_would_ignore_are_refused():
-    from apprentice.backends import make_trainer
-
     make_trainer(loads(config("{training: {balance: true, weights: {import: 0.5}}}")).local)
     with pytest.raises(InvalidConfig, match=r"local\.training\.rank: the backend embedded has no such setting"):
         make_trainer(loads(config("{training: {rank: 8}}")).local)
+
+
+def test_what_the_config_says_of_training_reaches_the_embedded_trainer():
+    def settings(local):
+        whole = loads(config(local))
+        return training_settings(whole, whole.tasks[0])
+
+    assert settings("{}") == {}
+    told = settings(
+        "{encoder: ./e, encoder_tuning: lora, training: {balance: true, max_minutes: 2, weights: {import: 0.5}}}"
+    )
+    assert told == {
+        "encoder": "./e",
+        "encoder_tuning": "lora",
+        "balance": True,
+        "time_cap_s": 120.0,
+        "source_weights": {"import": 0.5},
+    }
+    assert msgspec.convert(told, Settings).balance
