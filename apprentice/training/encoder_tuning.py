@@ -37,6 +37,8 @@ _EPOCHS = 3
 _STEPS_MAX = 200
 _PAIRS = 16
 """Of a step: so many texts, and for each another one with the same answer."""
+_WINDOW = 8 * _PAIRS
+_DRAWN = 5
 _TEMPERATURE = 0.1
 """Of cosines in the contrastive loss."""
 _SCALE = 20.0
@@ -87,18 +89,34 @@ def lessons(rows: Sequence[Example], schema: JsonObject | None, match_fields: Se
     return Lessons([text for text, _ in kept], [number[key] for _, key in kept])
 
 
-def batches(groups: Sequence[int], seed: int) -> list[list[int]]:
-    """Positions of the texts of each step: every text once an epoch, and beside it another one of its group."""
+def batches(taught: Lessons, seed: int) -> list[list[int]]:
+    """Positions of the texts of each step: every text once an epoch, and beside it another one of its group.
+
+    Texts of similar length share a step, since all take as long as the longest.
+    """
     chance = random.Random(seed)
+    lengths = [len(text) for text in taught.texts]
     members = defaultdict(list)
-    for at, group in enumerate(groups):
+    for at, group in enumerate(taught.groups):
         members[group].append(at)
-    order = [at for _ in range(_EPOCHS) for at in chance.sample(range(len(groups)), len(groups))]
-    steps = []
-    for begin in range(0, min(len(order), _STEPS_MAX * _PAIRS), _PAIRS):
-        first = order[begin : begin + _PAIRS]
-        steps.append(first + [chance.choice([other for other in members[groups[at]] if other != at]) for at in first])
-    return steps
+    steps: list[list[int]] = []
+    for _ in range(_EPOCHS):
+        order = chance.sample(range(len(lengths)), len(lengths))
+        windows = [order[begin : begin + _WINDOW] for begin in range(0, len(order), _WINDOW)]
+        for window in windows:
+            window.sort(key=lengths.__getitem__)
+            halves = [window[begin : begin + _PAIRS] for begin in range(0, len(window), _PAIRS)]
+            chance.shuffle(halves)
+            steps += [
+                half + [_partner(at, members[taught.groups[at]], lengths, chance) for at in half] for half in halves
+            ]
+    return steps[:_STEPS_MAX]
+
+
+def _partner(at: int, members: Sequence[int], lengths: Sequence[int], chance: random.Random) -> int:
+    """Another one of ``members``: of a few drawn, the nearest in length."""
+    drawn = [other for other in chance.sample(members, min(_DRAWN, len(members))) if other != at]
+    return min(drawn, key=lambda other: abs(lengths[other] - lengths[at]))
 
 
 def rate(done: float) -> float:
@@ -129,7 +147,7 @@ def tune(
         r=_RANK, lora_alpha=2 * _RANK, lora_dropout=_DROPOUT, target_modules=_upper_half(body.auto_model, torch)
     )
     adapted = body.auto_model = peft.get_peft_model(body.auto_model, config)
-    steps = batches(taught.groups, seed)
+    steps = batches(taught, seed)
     centres = torch.nn.Parameter(_centres(sentences, taught, torch))
     trained = [weight for weight in adapted.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(

@@ -1,5 +1,7 @@
 """Fine-tuned encoders: what tuning is shown, when it is due, when it is used, and what a version keeps of it."""
 
+import random
+
 import msgspec
 import numpy as np
 import pytest
@@ -10,12 +12,11 @@ from apprentice.backends import make_trainer, training_settings
 from apprentice.config import loads
 from apprentice.errors import InvalidConfig
 from apprentice.local import encoder as encoders
-from apprentice.local.calibration import Calibrator, calibration_error
 from apprentice.local.embedded import EmbeddedModel
 from apprentice.local.student import Settings, Student, train
 from apprentice.local.tuned import FOLDER, SEEN_FILE, WEIGHTS_FILE, Adapter, Seen, digest
 from apprentice.training import tuned_encoders
-from apprentice.training.encoder_tuning import GROWTH, ROWS_MIN, batches, due, lessons, note_seen, rate, shown
+from apprentice.training.encoder_tuning import GROWTH, ROWS_MIN, Lessons, batches, due, lessons, note_seen, rate, shown
 from apprentice.training.tuned_encoders import Encoders
 from apprentice.training.versions import write_version
 from apprentice_actors.ports import Example, Question, TrainingJob
@@ -84,13 +85,21 @@ def test_a_text_alone_in_its_group_is_left_out_and_long_texts_are_cut():
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=60), st.integers(0, 3))
 def test_every_step_pairs_each_text_with_another_one_of_its_group(drawn, seed):
     groups = [*drawn, *drawn]  # so that none is alone
-    steps = batches(groups, seed)
+    steps = batches(Lessons(["x" * (at * 7 % 50) for at in range(len(groups))], groups), seed)
     assert sorted(at for step in steps for at in step[: len(step) // 2]) == sorted([*range(len(groups))] * 3)
     for step in steps:
         half = len(step) // 2
         for one, other in zip(step[:half], step[half:], strict=True):
             assert groups[one] == groups[other]
             assert one != other
+
+
+def test_texts_of_a_step_are_of_similar_length():
+    chance = random.Random(3)
+    lengths = [int(chance.expovariate(0.02)) + 5 for _ in range(1_000)]
+    taught = Lessons(["x" * length for length in lengths], [at % 7 for at in range(1_000)])
+    longest = sum(max(lengths[at] for at in step) * len(step) for step in batches(taught, 1))
+    assert longest < 2.0 * sum(lengths[at] for step in batches(taught, 1) for at in step)
 
 
 def test_the_learning_rate_rises_and_falls_to_nothing():
@@ -102,7 +111,7 @@ def test_the_learning_rate_rises_and_falls_to_nothing():
 
 
 def test_the_steps_are_bounded():
-    assert len(batches([0, 1] * 20_000, 0)) == 200
+    assert len(batches(Lessons(["x"] * 40_000, [0, 1] * 20_000), 0)) == 200
 
 
 # ---------------------------------------------------------------- which encoder a job uses
@@ -321,28 +330,6 @@ def test_matrices_are_known_by_their_content(tmp_path):
     assert one.fingerprint("f1") != other.fingerprint("f1") != other.fingerprint("f2")
     assert msgspec.json.decode((tmp_path / "1" / SEEN_FILE).read_bytes(), type=Seen) == one.seen
     assert one.unseen([row.input for row in rows(8)]).sum() == 8 - len(shown(rows(4)))
-
-
-# ---------------------------------------------------------------- calibration in two steps
-
-
-def test_a_correction_keeps_the_order_and_mends_the_level():
-    chance = np.random.default_rng(1)
-    signal = chance.normal(size=(600, 1))
-    fitted = Calibrator.fit(signal, chance.random(600) < 1 / (1 + np.exp(-3 * signal[:, 0] - 2)))
-    fresh = chance.normal(size=(400, 1))
-    truth = 1 / (1 + np.exp(-signal_of(fresh)))
-    agreed = chance.random(400) < truth
-    mended = fitted.corrected(fresh, agreed)
-    before, after = fitted.probability(fresh), mended.probability(fresh)
-    assert np.diff(after[np.argsort(fresh[:, 0])]).min() >= 0.0
-    assert calibration_error(after, agreed) < 0.06 < calibration_error(before, agreed)
-    assert mended.rows == 400
-
-
-def signal_of(rows):
-    """The log odds that the corrected rows really have: flatter and lower."""
-    return 1.2 * rows[:, 0] - 0.5
 
 
 # ---------------------------------------------------------------- configuration

@@ -286,3 +286,25 @@ def test_any_outputs_can_be_learned_and_answers_are_json(outputs):
         json.dumps(output, allow_nan=False)
         assert set(output) <= {"a", "b", "c"}
         assert 0.0 < p_agree < 1.0
+
+
+# ---------------------------------------------------------------- calibration in two steps
+
+
+def test_a_correction_keeps_the_order_and_mends_the_level():
+    chance = np.random.default_rng(1)
+    signal = chance.normal(size=(600, 1))
+    fitted = Calibrator.fit(signal, chance.random(600) < 1 / (1 + np.exp(-3 * signal[:, 0] - 2)))
+    fresh = chance.normal(size=(400, 1))
+    truth = 1 / (1 + np.exp(-signal_of(fresh)))
+    agreed = chance.random(400) < truth
+    mended = fitted.corrected(fresh, agreed)
+    before, after = fitted.probability(fresh), mended.probability(fresh)
+    assert np.diff(after[np.argsort(fresh[:, 0])]).min() >= 0.0
+    assert calibration_error(after, agreed) < 0.06 < calibration_error(before, agreed)
+    assert mended.rows == 400
+
+
+def signal_of(rows):
+    """The log odds that the corrected rows really have: flatter and lower."""
+    return 1.2 * rows[:, 0] - 0.5
