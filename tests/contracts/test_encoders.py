@@ -1,6 +1,7 @@
 """What every sentence encoder does, whatever computes its vectors."""
 
 import importlib.util
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from apprentice.local.encoder import Encoder, RememberingEncoder, SentenceEncoder
 from apprentice.local.onnx_encoder import OnnxEncoder
+from apprentice.local.tuned import CONFIG_FILE, WEIGHTS_FILE, Adapter
+from apprentice.training.encoder_tuning import note_seen
 from tests import encoder_export, fake_onnx
 from tests.word_encoder import WordEncoder
 
@@ -76,6 +80,18 @@ def sentence_transformers(folder: Path) -> Case:
     return of_a_file(weights, lambda file: SentenceEncoder(str(file.parent)))
 
 
+def fine_tuned(folder: Path) -> Case:
+    chance = np.random.default_rng(1)
+    layer = "base_model.model.encoder.layer.5.output.dense"
+    up, down = chance.normal(size=(384, 2)), chance.normal(size=(2, 1536))
+    matrices = {f"{layer}.lora_A.weight": down, f"{layer}.lora_B.weight": up / 100}
+    save_file({name: matrix.astype(np.float32) for name, matrix in matrices.items()}, folder / WEIGHTS_FILE)
+    (folder / CONFIG_FILE).write_text(json.dumps({"r": 2, "lora_alpha": 4}))
+    note_seen(folder, [], "")
+    original = str(encoder_export.original())
+    return of_a_file(folder / WEIGHTS_FILE, lambda file: SentenceEncoder(original, Adapter.read(file.parent)))
+
+
 def onnx(folder: Path) -> Case:
     return of_a_file(encoder_export.cached() / encoder_export.FLOAT, lambda file: OnnxEncoder(str(file.parent)))
 
@@ -90,7 +106,10 @@ HEAVY = (pytest.mark.heavy, pytest.mark.skipif(bool(MISSING), reason=f"not insta
 
 
 @pytest.fixture(
-    params=[*LIGHT, *(pytest.param(make, marks=HEAVY) for make in (sentence_transformers, onnx, onnx_int8))],
+    params=[
+        *LIGHT,
+        *(pytest.param(make, marks=HEAVY) for make in (sentence_transformers, fine_tuned, onnx, onnx_int8)),
+    ],
     ids=lambda make: make.__name__,
     scope="module",
 )
