@@ -261,7 +261,7 @@ def at(points: Points, calls: float) -> float | None:
 
 def calls_for(points: Points, wanted: float) -> float | None:
     """The fewest calls from which on a curve never lies under ``wanted``; None where it ends under it."""
-    found: float | None = None
+    found: float | None = points[-1][0] if points and points[-1][1] >= wanted else None
     for (left, low), (right, high) in zip(reversed(points[:-1]), reversed(points[1:]), strict=True):
         if high < wanted:
             return found

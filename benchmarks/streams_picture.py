@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.streams import PUBLISHED, curve
 
-COLOURS = {"tuned": "#7d3c98", "encoder": "#0b6e4f", "n-grams": "#2e6da4"}
+COLOURS = {"tuned": "#1c2833", "encoder": "#0b6e4f", "n-grams": "#2e6da4"}
 LINES = {"certified": "-", "threshold": ":"}
 OTHERS = ("#c0392b", "#8e44ad", "#d68910")
 
