@@ -210,11 +210,13 @@ async def first_version(loop: Loop) -> None:
 
 
 async def graduation(loop: Loop) -> None:
-    """Compared in the shadow until certified; then the local model answers."""
+    """Compared in the shadow until certified; then the local model answers. The shadows may come after the callers."""
     await loop.play(itertools.islice(tickets(2, any_kind), 260))
+    await loop.runtime.settled()
     status = loop.runtime.status(TASK)
     assert status.phase == "steady_state", status
-    assert status.served_local > 0
+    await loop.play(itertools.islice(tickets(3, any_kind), 40))
+    assert loop.runtime.status(TASK).served_local > 0
 
 
 async def swap_under_load(loop: Loop) -> None:
