@@ -23,14 +23,14 @@ def recipe(**more: Any) -> Recipe:
     fields: dict[str, Any] = {
         "base_model": "vendor/model",
         "dtype": "auto",
-        "tokens": "/work/tokens.jsonl",
-        "held_back": "/work/held-back.jsonl",
+        "tokens": "/anywhere/tokens.jsonl",
+        "held_back": "/anywhere/held-back.jsonl",
         "offline": False,
         "rows": 100,
         "rows_in_all": 110,
         "rows_too_long": 2,
         "tokens_total": 30_000,
-        "work": "/work",
+        "work": "/anywhere",
         "parent": None,
         "scratch": None,
         "rank": 16,
@@ -94,7 +94,7 @@ def test_axolotl_is_told_everything():
     assert (told["adapter"], told["lora_r"], told["lora_alpha"], told["lora_dropout"]) == ("lora", 16, 32, 0.05)
     assert (told["lora_target_linear"], told["lora_model_dir"], told["max_steps"]) == (True, "/models/v1", 5)
     assert (told["sample_packing"], told["attn_implementation"]) == (True, "flash_attention_2")
-    assert told["datasets"] == [{"path": "/work/tokens.jsonl", "ds_type": "json", "split": "train"}]
+    assert told["datasets"] == [{"path": "/anywhere/tokens.jsonl", "ds_type": "json", "split": "train"}]
     assert (told["early_stopping_patience"], told["bf16"], told["seed"]) == (3, "auto", 7)
 
 
