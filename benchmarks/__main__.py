@@ -21,6 +21,7 @@ from benchmarks.streams_data import KNOWN, SHARED, Source
 from benchmarks.streams_picture import draw as draw_stream
 from benchmarks.streams_told import watch
 from benchmarks.students_bench import BATCH, run_encoders, run_students
+from benchmarks.teaching_bench import run_teaching
 
 app = typer.Typer(help=__doc__, add_completion=False)
 
@@ -181,6 +182,23 @@ def streams(
         print(
             f"{found['seconds']} s; {path if draw_stream(found, path) else 'no picture: matplotlib is not installed'}"
         )
+
+
+@app.command()
+def teaching(
+    only: Annotated[list[str] | None, typer.Option(help="banking77 or isear; both of them without.")] = None,
+    encoder: Annotated[str, typer.Option(help="The sentence encoder.")] = ENCODER,
+    tuned: Annotated[bool, typer.Option("--tuned", help="Fine-tune it too: minutes a shuffle.")] = False,
+    quick: Quick = False,
+) -> None:
+    """Ways to teach the embedded model side by side: balanced rows, chosen rows, a fine-tuned encoder."""
+    for name in only or ("banking77", "isear"):
+        found = run_teaching(Source.known(name), encoder=encoder, tuned=tuned, quick=quick)
+        if found is None:
+            print(f"{name}: left out, for {SHARED / KNOWN[name][0]} is not there")
+            continue
+        show(f"Teaching on {name} ({found['shuffles']} shuffles)", found["rows"])
+        keep(f"teaching_{name}", found, quick=quick)
 
 
 @app.command()

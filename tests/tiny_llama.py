@@ -7,13 +7,10 @@ is written twice: ``tokenizer.json`` for transformers and vLLM, ``tokenizer.mode
 ``python -m tests.tiny_llama FOLDER`` makes one by hand. Needs torch, transformers and sentencepiece.
 """
 
-import hashlib
 import io
 import json
-import os
 import random
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from typing import Any
 from apprentice.local.chat import messages, target
 from apprentice.schema import Schema
 from apprentice_actors.ports import Example, JsonObject, Question
+from tests.made_once import made_once
 
 TOPICS = {
     "billing": ("invoice", "refund", "charge", "receipt", "payment", "discount"),
@@ -136,16 +134,8 @@ def cached_base() -> Path:
     import torch
     import transformers
 
-    source = Path(__file__).read_bytes() + f"{torch.__version__} {transformers.__version__}".encode()
-    home = Path(tempfile.gettempdir()) / f"tiny-llama-{os.getuid()}-{hashlib.sha256(source).hexdigest()[:16]}"
-    if not home.exists():
-        made = make_base(Path(tempfile.mkdtemp(prefix="tiny-llama-making-")))
-        try:
-            made.rename(home)
-        except OSError:  # another process was faster
-            if not home.exists():
-                raise
-    return home
+    versions = f"{torch.__version__} {transformers.__version__}"
+    return made_once("tiny-llama", Path(__file__), versions, make_base)
 
 
 def make_tokenizer(folder: Path, vocab: int) -> Any:

@@ -20,9 +20,9 @@ from apprentice.system import SystemClock
 from apprentice.testing.models import ScriptedLocalModel, ScriptedTrainer
 from apprentice.testing.ollama_api import OllamaService
 from apprentice.testing.transport import FrontierTransport
-from apprentice.training.versions import check_manifest, write_version
+from apprentice.training.versions import check_manifest
 from apprentice_actors.ports import Example, LocalFailure, LocalModel, Question, TrainingJob
-from tests import real_servers, tiny_adapters, tiny_llama
+from tests import embedded_version, real_servers, tiny_adapters, tiny_llama
 from tests.adapter_folders import BASE, write_adapter
 
 LABELS = ("billing", "technical")
@@ -47,19 +47,8 @@ def examples(answer: str) -> list[Example]:
 
 
 async def make_embedded(version: str, folder: Path, answer: str) -> None:
-    student, metrics = train(examples(answer), [], schema=None, match_fields=(), settings=Settings())
-    write_version(
-        folder,
-        student.save,
-        version=version,
-        base="embedded",
-        parent=None,
-        dataset="",
-        calibration="",
-        settings={},
-        metrics=metrics,
-        created="2026-01-01T00:00:00+00:00",
-    )
+    student, _ = train(examples(answer), [], schema=None, match_fields=(), settings=Settings())
+    embedded_version.write(folder, student, version)
 
 
 async def make_scripted(version: str, folder: Path, answer: str) -> None:

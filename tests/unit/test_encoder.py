@@ -11,33 +11,15 @@ from apprentice.local import encoder as encoders
 from apprentice.local.embedded import EmbeddedModel
 from apprentice.local.encoder import EncoderSpace, RememberingEncoder, SentenceEncoder
 from apprentice.local.student import Settings, train
-from apprentice.training.versions import write_version
-from apprentice_actors.ports import Example, LocalFailure, Question
+from apprentice_actors.ports import LocalFailure, Question
+from tests import embedded_version
+from tests.embedded_version import rows
 from tests.word_encoder import WordEncoder
 
 
-def rows(count=40):
-    words = ("invoice refund", "crash error")
-    return [
-        Example(request=f"r{at}", input={"text": f"{words[at % 2]} {at}"}, output={"label": "ab"[at % 2]})
-        for at in range(count)
-    ]
-
-
 def write(folder, encoder):
-    student, metrics = train(rows(), [], schema=None, match_fields=(), settings=Settings(), encoder=encoder)
-    write_version(
-        folder,
-        student.save,
-        version="tickets@v1",
-        base="embedded",
-        parent=None,
-        dataset="",
-        calibration="",
-        settings={},
-        metrics=metrics,
-        created="",
-    )
+    student, _ = train(rows(), [], schema=None, match_fields=(), settings=Settings(), encoder=encoder)
+    embedded_version.write(folder, student)
 
 
 async def test_a_version_with_an_encoder_answers_with_it(tmp_path):

@@ -18,18 +18,12 @@ from apprentice.local.tuned import FOLDER, SEEN_FILE, WEIGHTS_FILE, Adapter, See
 from apprentice.training import tuned_encoders
 from apprentice.training.encoder_tuning import GROWTH, ROWS_MIN, Lessons, batches, due, lessons, note_seen, rate, shown
 from apprentice.training.tuned_encoders import Encoders
-from apprentice.training.versions import write_version
 from apprentice_actors.ports import Example, Question, TrainingJob
+from tests import embedded_version
+from tests.embedded_version import rows
 from tests.word_encoder import WordEncoder
 
 SETTINGS = Settings(encoder="words", encoder_tuning="lora")
-
-
-def rows(count, words=("invoice refund", "crash error")):
-    return [
-        Example(request=f"r{at}", input={"text": f"{words[at % 2]} {at}"}, output={"label": "ab"[at % 2]})
-        for at in range(count)
-    ]
 
 
 def adapter(folder, taught, *, encoder="f1", content=b"matrices"):
@@ -274,22 +268,8 @@ def test_rows_that_tuning_saw_do_not_tell_how_sure_an_answer_is(tmp_path):
 
 
 def write(folder, used, given):
-    student, metrics = train(
-        rows(40), [], schema=None, match_fields=(), settings=Settings(), encoder=used, adapter=given
-    )
-    write_version(
-        folder,
-        student.save,
-        version="tickets@v1",
-        base="embedded",
-        parent=None,
-        dataset="",
-        calibration="",
-        settings={},
-        metrics=metrics,
-        created="",
-    )
-    return student
+    student, _ = train(rows(40), [], schema=None, match_fields=(), settings=Settings(), encoder=used, adapter=given)
+    embedded_version.write(folder, student)
 
 
 async def test_a_version_carries_its_matrices_and_answers_with_them(tmp_path, monkeypatch):
