@@ -49,7 +49,7 @@ class OnnxEncoder:
     """An encoder exported to ONNX, float or quantised; the vectors have length 1 whatever the settings say.
 
     A graph that is quantised dynamically scales by the largest number in the batch, so that the texts beside it would
-    change a text's vector (to a cosine of .98 with MiniLM): such a graph gets its texts one by one.
+    change a text's vector: such a graph gets its texts one by one.
     """
 
     def __init__(self, name: str) -> None:

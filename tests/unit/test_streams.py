@@ -7,12 +7,13 @@ import pytest
 
 from apprentice_events import vocabulary as v
 from apprentice_events.task_state import TaskState
-from benchmarks import streams_data
+from benchmarks import streams_data, teaching_bench
 from benchmarks.policy_world import Note, Played, Told
 from benchmarks.streams import Grid, Published, at, calls_for, curve, remembered, run_stream, summarise
 from benchmarks.streams_data import ANSWER, GPT4O, Source
 from benchmarks.streams_picture import draw
 from benchmarks.streams_plays import Job, Tutor, certificates, recalls, run, spread
+from tests.word_encoder import WordEncoder
 
 WORDS = {
     "refund": "money back please",
@@ -203,3 +204,31 @@ def test_ours_is_read_at_the_calls_of_each_published_point(source, monkeypatch):
     (row,) = summarise(stream, outcomes)["against"]
     assert row["threshold"] == pytest.approx(outcomes[0].gold)
     assert row["certified"] is None
+
+
+# ---------------------------------------------------------------- ways to teach
+
+
+def test_ways_to_teach_are_measured_on_requests_that_none_has_seen(source, monkeypatch, tmp_path):
+    fitted = []
+    monkeypatch.setattr(teaching_bench, "vectors", lambda stream, encoder: tmp_path)
+    monkeypatch.setattr(teaching_bench, "Vectors", lambda name, kept: WordEncoder(name))
+    for name, size in (("FIRST", 10), ("POOL", 30), ("CHOSEN", 10), ("COUNTS", (20, 60))):
+        monkeypatch.setattr(teaching_bench, name, size)
+    original = teaching_bench.Teacher.fit
+
+    def fit(self, rows, *, balance=False):
+        fitted.append({row.request for row in rows})
+        return original(self, rows, balance=balance)
+
+    monkeypatch.setattr(teaching_bench.Teacher, "fit", fit)
+    found = teaching_bench.run_teaching(source, encoder="words", tuned=False, quick=True)
+    ways = {row["way"]: row for row in found["rows"]}
+    assert [len(rows) for rows in fitted] == [20, 20, 60, 60, 10, 20, 20, 40]
+    assert set.union(*fitted) == fitted[2], "180 of the 240 requests are left to measure on"
+    assert ways["60 rows"]["agreement"] > 0.8
+    assert ways["60 rows"]["surest_half"] >= ways["60 rows"]["agreement"]
+    assert 0.0 <= ways["60 rows"]["recall_min"] <= ways["60 rows"]["recall_mean"] <= 1.0
+    absent = Source(name="absent", path=None)
+    monkeypatch.setattr(Source, "read", lambda self: None)
+    assert teaching_bench.run_teaching(absent, encoder="words", tuned=False) is None
